@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'deep_stem', 'conv_stem', 'ResNet', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152',
-           'create_model']
+           'create_model', 'build_model']
 
 # %% ../nbs/07_resnet.ipynb #c001
 import difflib
@@ -84,3 +84,12 @@ def create_model(
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4) or MODELS
         raise ValueError(f"no net is called {name!r}; did you mean {' or '.join(near)}?")
     return MODELS[name](n_out, **kwargs)
+
+# %% ../nbs/07_resnet.ipynb #c012
+def build_model(
+    spec:dict, # `arch`, or `layers` and `expansion`; and `width`; other entries are ignored
+    n_out:int, # Classes
+) -> nn.Module:
+    "The net that a configuration describes"
+    if spec.get('layers'): return ResNet(n_out, spec['layers'], spec['expansion'], width=spec['width'])
+    return create_model(spec['arch'], n_out, width=spec['width'])

@@ -27,8 +27,8 @@ class BFloat16(MixedPrecision):
     "fastai's `MixedPrecision` in bfloat16 on the device of the data; fastai's own works on CUDA alone"
     def __init__(self): super().__init__(amp_mode='bf16')
     def before_fit(self):
-        super().before_fit()
-        self.autocast = torch.autocast(self.dls.device.type, torch.bfloat16)
+        self.autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
+        self.learn.scaler,self.scales = torch.amp.GradScaler(enabled=False),[]  # bfloat16 has float32's range: nothing to scale
 
 # %% ../nbs/08_training.ipynb #c004
 PRECISIONS = {'fp32': (), 'bf16': (ChannelsLast, BFloat16), 'fp16': (ChannelsLast, MixedPrecision)}
