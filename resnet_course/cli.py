@@ -7,7 +7,7 @@ __all__ = ['DEFAULTS', 'make_parser', 'check_net', 'net_spec', 'pick_device', 'r
            'cost', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
-import argparse, json, math, os, shutil, signal, sys, time, warnings
+import argparse, json, math, os, re, shutil, signal, sys, time, warnings
 from pathlib import Path
 from . import CourseError, __version__
 
@@ -166,13 +166,13 @@ def usable_images(
     return kept,set(broken)
 
 # %% ../nbs/92_command.ipynb #c020
-def _resumed(out, given, names):
+def _resumed(out, given):
     "Spec and checkpoint of the run in `out`, after checking that `given` asks for nothing else"
     from resnet_course.run import load_checkpoint
     if not (out/'config.json').is_file(): raise CourseError(f"{out} holds no run to resume (no config.json); leave --resume out")
     try: config = json.loads((out/'config.json').read_text())
     except ValueError: raise CourseError(f"{out/'config.json'} is no JSON; remove {out} and start again") from None
-    for name in sorted(set(given)-names):
+    for name in sorted(given):
         was = config['options'].get(name)
         if given[name]!=was: raise CourseError(f"--{name.replace('_','-')} {given[name]} differs from the run in {out}, which has {was}; leave it out, or take another --out")
     checkpoint = load_checkpoint(out/'checkpoint.pt') if (out/'checkpoint.pt').exists() else None
@@ -184,15 +184,14 @@ def train(
     given:dict, # Options as given
 ):
     "`resnet-course train`"
-    names = {'out', 'resume', 'device', 'workers'}  # what may differ when a run is resumed
-    checkpoint,resume = None,given.get('resume', False)
+    resume,checkpoint = given.pop('resume', False),None
     data = given.get('data', 'digits')
-    out = Path(given.get('out') or f"runs/{Path(data).name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if resume and 'out' not in given: raise CourseError("--resume needs the folder of the run: add --out DIR")
+    out = Path(given.pop('out', None) or f"runs/{Path(data).name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if not resume and (out/'config.json').exists(): raise CourseError(f"{out} already holds a run; add --resume to go on with it, or take another --out")
     if resume:
-        config,checkpoint = _resumed(out, given, names)
-        given = config['options'] | {k: v for k,v in given.items() if k in names}
+        config,checkpoint = _resumed(out, given)
+        given = config['options']
         data = given.get('data', 'digits')
     check_net(net_spec(given))
     from resnet_course.run import environment, write_whole
@@ -203,17 +202,14 @@ def train(
     if spec['bs']>counts['train']: raise CourseError(f"--bs {spec['bs']} is more than the {counts['train']} training images; take at most that")
     if resume:
         if counts!=config['counts']: raise CourseError(f"{data} has {counts} images now but had {config['counts']}; a resumed run needs the same data")
-        spec = config['spec'] | {'device': spec['device'], 'workers': spec['workers']}
+        spec = config['spec']
     else:
-        config = {'options': {k: v for k,v in given.items() if k not in names}, 'spec': spec, 'counts': counts, **environment(spec['device'])}
+        config = {'options': given, 'spec': spec, 'counts': counts, **environment(spec['device'])}
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out/'config.json', json.dumps(config, indent=1).encode())
     _fit(out, config, spec, broken, checkpoint)
 
 # %% ../nbs/92_command.ipynb #c022
-def _terminate(*_): sys.exit(143)
-
-# %% ../nbs/92_command.ipynb #c023
 def _fit(out, config, spec, broken, checkpoint):
     "Train as `spec` says, write the run folder, say how it went"
     import torch
@@ -226,7 +222,6 @@ def _fit(out, config, spec, broken, checkpoint):
     from resnet_course.run import SaveRun, plot_confusion, plot_curves, _png, write_whole
     from resnet_course.train import get_learner
     began = time.perf_counter()
-    signal.signal(signal.SIGTERM, _terminate)
     set_seed(spec['seed'], reproducible=True)
     dls = get_data(spec['data'], spec['presize'], spec['size'], spec['bs'], skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
     learn = get_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'])
@@ -239,9 +234,8 @@ def _fit(out, config, spec, broken, checkpoint):
                 spec['lr'] = config['spec']['lr'] = float(learn.lr_find(show_plot=False).valley)
                 print(f"learning rate from the finder: {spec['lr']:.2g}")
                 write_whole(out/'config.json', json.dumps(config, indent=1).encode())
-            learn.add_cb(ProgressiveResize(list(dict.fromkeys(spec['sizes']))))
             save = SaveRun(out, spec, checkpoint['rows'] if checkpoint else (), lambda line: print(line, flush=True))
-            learn.fit_run(save, checkpoint)
+            learn.fit_run(save, checkpoint, [ProgressiveResize(list(dict.fromkeys(spec['sizes'])))])
             preds,targets = learn.get_preds()
     except (KeyboardInterrupt, SystemExit) as e:
         print(f"resnet-course: stopped; finished epochs are kept, go on with: resnet-course train --out {out} --resume", file=sys.stderr)
@@ -251,7 +245,7 @@ def _fit(out, config, spec, broken, checkpoint):
     print(f"accuracy {save.rows[-1]['accuracy']:.1%} on {len(targets)} held-out images, {time.perf_counter()-began:.0f} s\n"
           f"in {out}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(out, spec)}")
 
-# %% ../nbs/92_command.ipynb #c024
+# %% ../nbs/92_command.ipynb #c023
 def _next_step(out, spec):
     "What to try after this run"
     ask = f"next: resnet-course predict {out/'model.safetensors'} IMAGE"
@@ -261,7 +255,7 @@ def _next_step(out, spec):
         return f"{ask}\n  or: grow the images, resnet-course train --data {spec['data']} --progressive {max(32, s//2)},{max(32, s*3//4)},{s}"
     return f"{ask}\n  or: more epochs, resnet-course train --data {spec['data']} --epochs {spec['epochs']*2}"
 
-# %% ../nbs/92_command.ipynb #c026
+# %% ../nbs/92_command.ipynb #c025
 def predict(
     given:dict, # Options as given
 ):
@@ -278,7 +272,7 @@ def predict(
         else: print(f"{fn}: " + ', '.join(f'{name} {v:.1%}' for name,v in p.head(given['top']).items()))
     if faults: raise CourseError(f"{len(faults)} of {len(given['images'])} images cannot be read: {', '.join(faults)}; check the names, or leave them out")
 
-# %% ../nbs/92_command.ipynb #c028
+# %% ../nbs/92_command.ipynb #c027
 def cost(
     given:dict, # Options as given
 ):
@@ -288,7 +282,7 @@ def cost(
     table = cost_table(check_net(net_spec(given), given['classes']), given['size'])
     print(table.to_string(index=False, formatters={'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}))
 
-# %% ../nbs/92_command.ipynb #c030
+# %% ../nbs/92_command.ipynb #c029
 def doctor(
     given:dict, # Options as given; there are none
 ):
@@ -308,14 +302,24 @@ def doctor(
         found = (folder/'train').is_dir()
         print(f"data: {name}: " + (f"found, {folder}" if found else f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
 
-# %% ../nbs/92_command.ipynb #c032
+# %% ../nbs/92_command.ipynb #c031
+def _glue(words):
+    "`['--lr', '-1e-3']` -> `['--lr=-1e-3']`"
+    glued = []
+    for word in words:
+        if re.match(r'-[\d.]', word) and glued and glued[-1].startswith('--'): glued[-1] += f'={word}'
+        else: glued.append(word)
+    return glued
+
+# %% ../nbs/92_command.ipynb #c034
 def main(
     argv=None, # Words of the command line; `None`: those of this process
 ):
     "The command `resnet-course`"
     warnings.filterwarnings('ignore', category=FutureWarning)
+    if argv is None: signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: stop in good order
     try:
-        given = vars(make_parser().parse_args(argv))
+        given = vars(make_parser().parse_args(_glue(sys.argv[1:] if argv is None else argv)))
         given.pop('command')
         given.pop('func')(given)
     except CourseError as e: message = str(e)

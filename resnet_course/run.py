@@ -149,6 +149,7 @@ def load_checkpoint(
 def fit_run(self:Learner,
     save:SaveRun, # Writes the run, and knows the rows done before
     checkpoint:dict=None, # From `load_checkpoint`, to go on
+    cbs=(), # More callbacks for this fit
 ):
     "`fit_one_cycle` as the spec of `save` says, from the first epoch that is not done"
     self.create_opt()
@@ -156,7 +157,7 @@ def fit_run(self:Learner,
         self.model.load_state_dict(checkpoint['model'])
         self.opt.load_state_dict({'state': checkpoint['opt']['state'], 'hypers': L(checkpoint['opt']['hypers'])})
     if save.start < save.spec['epochs']:
-        self.fit_one_cycle(save.spec['epochs'], save.spec['lr'], cbs=save, start_epoch=save.start)
+        self.fit_one_cycle(save.spec['epochs'], save.spec['lr'], cbs=[save, *cbs], start_epoch=save.start)
     if save.fault: raise CourseError(save.fault)
 
 # %% ../nbs/91_run.ipynb #c033

@@ -1,0 +1,87 @@
+"The command as a person types it"
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import SMALL_NET
+
+
+def run(*words, **kwargs):
+    done = subprocess.run([sys.executable, '-m', 'resnet_course', *map(str, words)], capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_installed_command_is_the_module():
+    import shutil
+    from pathlib import Path
+    command = shutil.which('resnet-course', path=str(Path(sys.executable).parent))
+    assert command, "resnet-course is not beside this python; run: pip install -e '.[dev]'"
+    assert subprocess.check_output([command, '--version'], text=True) == run('--version')
+
+
+def test_main_job(tmp_path):
+    "No arguments: embedded data, progressive resizing, at least 97% on the held-out images, and a next step"
+    out = run('train', cwd=tmp_path)
+    assert 'size 32' in out and 'size 48' in out and 'next: resnet-course predict' in out
+    folder = next((tmp_path/'runs').iterdir())
+    assert {f.name for f in folder.iterdir()} >= {'config.json', 'history.csv', 'curves.png', 'confusion.png', 'model.safetensors'}
+    import pandas as pd
+    assert pd.read_csv(folder/'history.csv').accuracy.iloc[-1] >= 0.97
+    config = json.loads((folder/'config.json').read_text())
+    assert config['counts'] == {'train': 1433, 'val': 364} and {'torch', 'fastai', 'python'} <= set(config['versions'])
+
+
+def test_train_predict_and_resume_options(command, small, tmp_path):
+    status, out, err = command('train', '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', '2', '--lr', 'auto')
+    assert status == 0, err
+    assert 'learning rate from the finder' in out
+    images = sorted((small/'val').glob('*/*.png'))
+    status, out, _ = command('predict', tmp_path/'run'/'model.safetensors', *images, '--json')
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and len(rows) == len(images)
+    assert all(sum(r['classes'].values()) == pytest.approx(1) and set(r['classes']) == {'3', '7'} for r in rows)
+
+
+def test_predict_agrees_with_validation(small, digits):
+    "An image is prepared for a prediction as it is for validation"
+    import torch
+    from resnet_course.data import get_data
+    from resnet_course.run import predict
+    from resnet_course.resnet import ResNet
+    torch.manual_seed(0)
+    dls = get_data(small, 40, 33, bs=4, workers=0)
+    model = ResNet(2, [1, 1, 1, 1], width=8).eval()
+    with torch.no_grad(): expected = model(dls.valid.one_batch()[0]).softmax(1)
+    spec = dict(presize=40, size=33, classes=list(dls.vocab))
+    for fn, p in zip(dls.valid_ds.items, expected):
+        assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
+
+
+def test_cost_needs_no_fastai():
+    code = "import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); assert 'fastai' not in sys.modules"
+    out = subprocess.check_output([sys.executable, '-c', code], text=True)
+    assert out.splitlines()[-1].split()[0] == 'total' and '25,576,264' in out
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from resnet_course.cli import make_parser; make_parser().format_help(); assert 'torch' not in sys.modules"
+    subprocess.check_call([sys.executable, '-c', code])
+
+
+def test_every_command_has_help(command):
+    for name in ('train', 'predict', 'cost', 'doctor'):
+        status, out, _ = command(name, '--help')
+        assert status == 0 and out.startswith(f'usage: resnet-course {name}')
+
+
+def test_cost_of_own_layers(command):
+    status, out, _ = command('cost', '--layers', '1,1,1,1', '--expansion', '4', '--size', '65', '--classes', '10')
+    assert status == 0 and out.splitlines()[-1].split()[0] == 'total'
+
+
+def test_doctor(command):
+    status, out, _ = command('doctor')
+    assert status == 0
+    for word in ('torch', 'fastai', 'cores', 'device:', 'digits: found', 'imagenette-160:'): assert word in out

@@ -1,0 +1,110 @@
+"Package, notebooks, README and metadata are in step"
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+
+import pytest
+from conftest import ROOT
+
+import resnet_course
+
+SETTINGS = ConfigParser()
+SETTINGS.read(ROOT/'settings.ini')
+SETTINGS = SETTINGS['DEFAULT']
+NOTEBOOKS = [*sorted((ROOT/'nbs').glob('*.ipynb')), ROOT/'index.ipynb']
+MODULES = sorted(f.stem for f in (ROOT/'resnet_course').glob('*.py') if not f.stem.startswith('_'))
+
+
+def copy_of_tree(tmp_path):
+    files = subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard', '-z'], cwd=ROOT, text=True).split('\0')
+    for name in filter(None, files):
+        if not (ROOT/name).exists(): continue
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/name).write_bytes((ROOT/name).read_bytes())
+    return {name: (tmp_path/name).read_bytes() for name in files if name and (tmp_path/name).exists()}
+
+
+def test_export_clean_and_readme_change_nothing(tmp_path):
+    before = copy_of_tree(tmp_path)
+    for words in (['-c', 'from nbdev.export import nb_export; from nbdev.doclinks import nbdev_export; nbdev_export()'],
+                  ['-c', 'from nbdev.clean import nbdev_clean; nbdev_clean("nbs"); nbdev_clean("index.ipynb")'],
+                  ['tools/readme.py', '--check']):
+        subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
+    changed = [name for name, data in before.items() if (tmp_path/name).read_bytes() != data]
+    assert not changed, f"{changed} out of step: run nbdev-export, nbdev-clean and python tools/readme.py"
+
+
+def test_each_module_has_its_notebook():
+    exported = {m[1] for f in NOTEBOOKS for m in re.finditer(r'#\| default_exp (\w+)', f.read_text())}
+    assert set(MODULES) == exported
+
+
+def test_one_version(): assert resnet_course.__version__ == SETTINGS['version']
+
+
+def test_lazy_names():
+    from resnet_course import ResNet, create_model
+    assert create_model('resnet18', 7).head.out_features == 7 and issubclass(ResNet, object)
+    with pytest.raises(AttributeError): resnet_course.nothing
+
+
+def test_addresses_follow_settings():
+    "The repository's address stands in settings.ini; where a notebook must write it out, it is the same"
+    owner_and_name = SETTINGS['git_url'].removeprefix('https://github.com/')
+    for f in [*NOTEBOOKS, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
+        for m in re.finditer(r'github(?:\.com)?/([\w-]+/resnet_course)\b', f.read_text()):
+            assert m[1] == owner_and_name, f"{f.name} has {m[1]}, settings.ini has {owner_and_name}; change it there"
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_public_names_are_documented(name):
+    module = importlib.import_module(f'resnet_course.{name}')
+    assert module.__doc__, f"{name} has no docstring: begin its notebook with '> one line'"
+    for public in module.__all__:
+        thing = getattr(module, public)
+        if not (inspect.isfunction(thing) or inspect.isclass(thing)): continue
+        assert thing.__doc__ and thing.__doc__ != getattr(thing.__mro__[1], '__doc__', None) if inspect.isclass(thing) else thing.__doc__, f"{name}.{public} has no docstring"
+
+
+def imports(text):
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import): yield from (a.name.split('.')[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split('.')[0]
+
+
+def code_of(path):
+    if path.suffix == '.py': return path.read_text()
+    cells = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
+    return '\n'.join(re.sub(r'^(\s*)[!%].*', r'\1pass', c, flags=re.M) for c in cells)
+
+
+def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in keys for line in SETTINGS[key].split()}
+
+
+@pytest.mark.parametrize('folder, keys', [('resnet_course', ['requirements']), ('tests', ['requirements', 'dev_requirements']),
+                                          ('tools', ['requirements', 'dev_requirements']), ('nbs', ['requirements', 'dev_requirements'])])
+def test_every_import_is_declared(folder, keys):
+    own = {'resnet_course', 'conftest'} | set(sys.stdlib_module_names)
+    distributions = packages_distributions()
+    for f in [*(ROOT/folder).glob('*.py'), *(ROOT/folder).glob('[!.]*.ipynb')]:
+        for name in set(imports(code_of(f))) - own:
+            owners = {d.lower() for d in distributions.get(name, [name])}
+            assert owners & declared(*keys), f"{f.name} imports {name}; declare one of {owners} in settings.ini {keys[-1]}"
+
+
+def test_wheel_and_sdist_hold_the_package(tmp_path):
+    copy_of_tree(tmp_path/'tree')
+    subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '-o', tmp_path/'dist', tmp_path/'tree'], check=True, capture_output=True)
+    for f in (tmp_path/'dist').iterdir():
+        target = tmp_path/f.name.replace('.', '_')
+        subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target', target, f], check=True, capture_output=True)
+        code = "import resnet_course, resnet_course.resnet as r; print(resnet_course.__file__); r.create_model"
+        where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env={'PYTHONPATH': str(target)})
+        assert where.startswith(str(target))
+        assert sorted(m.stem for m in (target/'resnet_course').glob('*.py') if not m.stem.startswith('_')) == MODULES
