@@ -153,17 +153,14 @@ def usable_images(
     root = find_data(data)
     files = list_images(root)
     every = files['train']+files['val']
-    broken = {} if data=='digits' else find_broken(every, progress=sys.stderr.isatty())
+    broken = {} if data=='digits' else find_broken(every, progress=sys.stdout.isatty())
     lines = [f"{f.relative_to(root)} ({why})" for f,why in broken.items()]
     if broken and not skip_broken:
         more = f" and {len(lines)-3} more" if len(lines)>3 else ""
         raise CourseError(f"{len(lines)} of {len(every)} images cannot be read: {', '.join(lines[:3])}{more}; mend or remove them, or add --skip-broken")
     for line in lines: print(f"skipped {line}")
     if broken: print(f"skipped {len(broken)} of {len(every)} images")
-    kept = {split: [f for f in fs if f not in broken] for split,fs in files.items()}
-    for f in broken:
-        if not any(g.parent==f.parent for fs in kept.values() for g in fs): raise CourseError(f"class {f.parent.name!r} in {f.parent.parent.name}/ has no readable image; add some or remove the folder")
-    return kept,set(broken)
+    return list_images(root, broken),set(broken)
 
 # %% ../nbs/92_command.ipynb #c020
 def _resumed(out, given):
@@ -225,7 +222,8 @@ def _fit(out, config, spec, broken, checkpoint):
     set_seed(spec['seed'], reproducible=True)
     dls = get_data(spec['data'], spec['presize'], spec['size'], spec['bs'], skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
     learn = get_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'])
-    if not sys.stderr.isatty(): learn.remove_cb(ProgressCallback)
+    if sys.stdout.isatty(): learn.create_mbar = False  # a bar an epoch
+    else: learn.remove_cb(ProgressCallback)
     print(f"{spec['data']}: {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images in {len(spec['classes'])} classes; "
           f"{spec['precision']} on {spec['device']}; run folder {out}", flush=True)
     try:
@@ -236,7 +234,7 @@ def _fit(out, config, spec, broken, checkpoint):
                 write_whole(out/'config.json', json.dumps(config, indent=1).encode())
             save = SaveRun(out, spec, checkpoint['rows'] if checkpoint else (), lambda line: print(line, flush=True))
             learn.fit_run(save, checkpoint, [ProgressiveResize(list(dict.fromkeys(spec['sizes'])))])
-            preds,targets = learn.get_preds()
+            with learn.no_bar(): preds,targets = learn.get_preds()
     except (KeyboardInterrupt, SystemExit) as e:
         print(f"resnet-course: stopped; finished epochs are kept, go on with: resnet-course train --out {out} --resume", file=sys.stderr)
         sys.exit(e.code if isinstance(e, SystemExit) else 130)

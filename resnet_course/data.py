@@ -11,7 +11,8 @@ import os, shutil, tempfile, warnings
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, GrandparentSplitter, Normalize, TransformBlock, parent_label
+from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, GrandparentSplitter
+from fastai.data.all import Normalize, TransformBlock, parent_label
 from fastai.data.external import URLs, fastai_path, untar_data
 from fastai.data.transforms import IntToFloatTensor, get_image_files
 from fastai.vision.core import PILImage, imagenet_stats
@@ -22,7 +23,7 @@ from . import CourseError
 
 # %% ../nbs/00_data.ipynb #c008
 def digits_path() -> Path: # Folder with `train/` and `val/`, a folder a class in each
-    "The embedded set: scikit-learn's 1,797 handwritten digits, 8x8 px, as PNG files; every fifth image of a class is held out (Alpaydin and Kaynak, 1998)"
+    "The embedded set: 1,797 handwritten digits of scikit-learn, 8x8 px, every fifth held out (Alpaydin, Kaynak, 1998)"
     path = xdg_cache_home()/'resnet_course'/'digits'
     if path.exists(): return path
     from sklearn.datasets import load_digits
@@ -52,27 +53,33 @@ def find_data(
         folder = fastai_path('data')/Path(source).stem
         try: return Path(untar_data(source))
         except OSError as e:
-            raise CourseError(f"cannot download {source} ({e}); unpack it as {folder}, or take the embedded set: digits") from None
+            raise CourseError(f"cannot download {source} ({e}); unpack it as {folder}, "
+                              "or take the embedded set: digits") from None
     path = Path(source)
-    if not path.is_dir(): raise CourseError(f"{source} is no folder and no known set; give a folder with train/ and val/, or one of: {', '.join(DATASETS)}")
+    if not path.is_dir():
+        raise CourseError(f"{source} is no folder and no known set; give a folder with train/ and val/, "
+                          f"or one of: {', '.join(DATASETS)}")
     return path
 
 # %% ../nbs/00_data.ipynb #c018
 def list_images(
     path, # Folder with `train/` and `val/`, a folder a class in each
+    skip=(), # Files to leave out
 ) -> dict: # `{'train': files, 'val': files}`, sorted
     "The images of a folder laid out like Imagenette; a class without images or known only to `val/` is an error"
-    path,files,classes = Path(path),{},{}
+    path,skip,files,classes = Path(path),{Path(f) for f in skip},{},{}
     for split in ('train','val'):
-        if not (path/split).is_dir(): raise CourseError(f"{path} has no folder {split}/; put the images in train/CLASS/ and val/CLASS/")
+        if not (path/split).is_dir():
+            raise CourseError(f"{path} has no folder {split}/; put the images in train/CLASS/ and val/CLASS/")
         folders = sorted(d for d in (path/split).iterdir() if d.is_dir() and not d.name.startswith('.'))
         if not folders: raise CourseError(f"{path/split} has no class folders; put the images in {split}/CLASS/")
-        images = {d.name: sorted(get_image_files(d, recurse=False)) for d in folders}
+        images = {d.name: sorted(f for f in get_image_files(d, recurse=False) if f not in skip) for d in folders}
         for name,fs in images.items():
             if not fs: raise CourseError(f"class {name!r} in {path/split} has no images; add some or remove the folder")
         files[split],classes[split] = [f for fs in images.values() for f in fs],set(images)
     unknown = sorted(classes['val']-classes['train'])
-    if unknown: raise CourseError(f"class {unknown[0]!r} is in val/ but not in train/; a net cannot learn it: add training images or remove it")
+    if unknown: raise CourseError(f"class {unknown[0]!r} is in val/ but not in train/; a net cannot learn it: "
+                                  "add training images or remove it")
     return files
 
 # %% ../nbs/00_data.ipynb #c038
@@ -87,7 +94,8 @@ class RGBImage(PILImage):
         with Image.open(fn) as im:
             if im.mode.startswith('I;16') or (im.mode=='I' and im.format=='PPM'):
                 im = Image.fromarray((np.asarray(im)//257).astype(np.uint8))
-            elif im.mode in ('I','F'): raise ValueError(f"32-bit {im.mode} pixels have no fixed white; save it with 8 or 16 bits a channel")
+            elif im.mode in ('I','F'):
+                raise ValueError(f"32-bit {im.mode} pixels have no fixed white; save it with 8 or 16 bits a channel")
             return cls(im.convert('RGBA').convert('RGB') if 'transparency' in im.info else im.convert('RGB'))
 
 # %% ../nbs/00_data.ipynb #c044
@@ -132,12 +140,12 @@ def get_data(
     device=None, # Where the batches go; `None`: the GPU if there is one
 ) -> DataLoaders: # Training batches `(bs,3,resize,resize)` and labels, shuffled; validation batches
     "Batches of images labelled by their folder (Howard and Gugger, 2020, chapter 14)"
-    skip,files = set(skip),list_images(find_data(source))
-    items = [f for fs in files.values() for f in fs if f not in skip]
-    n_train = sum(f.parent.parent.name=='train' for f in items)
+    files = list_images(find_data(source), skip)
+    items,n_train = files['train']+files['val'],len(files['train'])
     if not 1<=bs<=n_train: raise CourseError(f"bs={bs} does not fit {n_train} training images; take 1 to {n_train}")
     item_tfms,batch_tfms = get_tfms(presize, resize, flip=source!='digits')
-    block = DataBlock(blocks=(TransformBlock(RGBImage.create), CategoryBlock(vocab=sorted({f.parent.name for f in items}))),
+    classes = sorted({f.parent.name for f in items})
+    block = DataBlock(blocks=(TransformBlock(RGBImage.create), CategoryBlock(vocab=classes)),
                       get_items=lambda _: items, splitter=GrandparentSplitter(valid_name='val'), get_y=parent_label,
                       item_tfms=item_tfms, batch_tfms=batch_tfms)
     return block.dataloaders(source, bs=bs, num_workers=workers, device=device)
