@@ -18,8 +18,9 @@ def _conv_block(
     nf:int, # Channels out, a multiple of 4
     stride:int=1, # Stride of the 3x3 convolution
 ) -> nn.Sequential: # `(b,ni,h,w)` -> `(b,nf,ceil(h/stride),ceil(w/stride))`
-    "Bottleneck: 1x1 to `nf//4` channels, 3x3 there, 1x1 back to `nf` (He et al., 2015; stride in the 3x3: Gross and Wilber, 2016)"
-    if nf<4 or nf%4: raise ValueError(f"nf={nf} is not a multiple of 4; a bottleneck squeezes to nf/4, e.g. {max(nf,0)//4*4+4}")
+    "Bottleneck: 1x1 to `nf//4` channels, 3x3 there, 1x1 back to `nf` (He et al., 2015; stride: Gross and Wilber, 2016)"
+    if nf<4 or nf%4:
+        raise ValueError(f"nf={nf} is not divisible by 4; a bottleneck squeezes to nf/4, e.g. {max(nf,0)//4*4+4}")
     mid = nf//4
     return nn.Sequential(
         ConvLayer(ni, mid, 1),

@@ -7,7 +7,7 @@ __all__ = ['DEFAULTS', 'make_parser', 'check_net', 'net_spec', 'pick_device', 'r
            'cost', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
-import argparse, json, math, os, re, shutil, signal, sys, time, warnings
+import argparse, json, math, os, re, shutil, signal, sys, tempfile, time, warnings
 from pathlib import Path
 from . import CourseError, __version__
 
@@ -229,7 +229,8 @@ def _fit(out, config, spec, broken, checkpoint):
     try:
         with learn.no_logging():
             if spec['lr']=='auto':
-                spec['lr'] = config['spec']['lr'] = float(learn.lr_find(show_plot=False).valley)
+                with tempfile.TemporaryDirectory() as learn.model_dir:  # where the finder keeps the weights meanwhile
+                    spec['lr'] = config['spec']['lr'] = float(learn.lr_find(show_plot=False).valley)
                 print(f"learning rate from the finder: {spec['lr']:.2g}")
                 write_whole(out/'config.json', json.dumps(config, indent=1).encode())
             save = SaveRun(out, spec, checkpoint['rows'] if checkpoint else (), lambda line: print(line, flush=True))

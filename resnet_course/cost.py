@@ -31,17 +31,18 @@ def cost_table(
     size:int=224, # Side of the square image, pixels
     channels:int=3, # Channels of the image
 ) -> pd.DataFrame: # A row each time a layer ran, in order; layers with parameters that never ran; the row `total`
-    "What one image costs in `model`: new output of each layer in KB of float32 (1 KB = 1024 bytes), parameters, multiply-adds (MACs)"
+    "What one image costs: each layer's new output in KB of float32 (1 KB = 1024 B), parameters, multiply-adds (MACs)"
     def own(m): return set(m.parameters(recurse=False))
     layers = {m:name for name,m in model.named_modules()
               if not list(m.children()) or own(m) or isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
     rows,seen,modes = [],set(),[(m, m.training) for m in model.modules()]
     def add(m, args=(), kwargs={}, out=None):
-        inputs,outputs = ([t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)] for tree in ((args, kwargs), out))
+        inputs,outputs = ([t for t in tree_leaves(o) if isinstance(t, torch.Tensor)] for o in ((args, kwargs), out))
         made,new = [t for t in outputs if not any(t is x for x in inputs)],own(m)-seen
         seen.update(new)
         rows.append((layers[m], type(m).__name__, ' + '.join('x'.join(map(str, t.shape[1:])) for t in outputs),
-            sum(t.numel() for t in made)*4/1024, sum(p.numel() for p in new), count_macs(m, out, *inputs[:1]) if outputs else 0))
+            sum(t.numel() for t in made)*4/1024, sum(p.numel() for p in new),
+            count_macs(m, out, *inputs[:1]) if outputs else 0))
     hooks = [m.register_forward_hook(add, with_kwargs=True) for m in layers]
     try:
         like = next(model.parameters(), torch.empty(0))

@@ -33,10 +33,13 @@ def test_main_job(tmp_path):
     assert config['counts'] == {'train': 1433, 'val': 364} and {'torch', 'fastai', 'python'} <= set(config['versions'])
 
 
-def test_train_predict_and_resume_options(command, small, tmp_path):
+def test_learning_rate_from_the_finder_then_predict(command, small, tmp_path, monkeypatch):
+    (tmp_path/'here').mkdir()
+    monkeypatch.chdir(tmp_path/'here')
     status, out, err = command('train', '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', '2', '--lr', 'auto')
     assert status == 0, err
     assert 'learning rate from the finder' in out
+    assert not list((tmp_path/'here').iterdir())
     images = sorted((small/'val').glob('*/*.png'))
     status, out, _ = command('predict', tmp_path/'run'/'model.safetensors', *images, '--json')
     rows = [json.loads(line) for line in out.splitlines()]

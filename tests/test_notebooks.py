@@ -3,7 +3,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from execnb.nbio import read_nb, write_nb
+from fastcore.nbio import read_nb, write_nb
 from nbdev.test import test_nb
 
 NOTEBOOKS = [*sorted((ROOT/'nbs').glob('*.ipynb')), ROOT/'index.ipynb']
