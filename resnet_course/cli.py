@@ -128,11 +128,13 @@ def run_spec(
     from resnet_course.resizing import size_schedule
     data = given.get('data', 'digits')
     d = DEFAULTS.get(data, DEFAULTS['imagenette-160'])
-    sizes = given.get('progressive') or ([given['size']] if 'size' in given else d['sizes'])
-    if 'size' in given and given['size']!=sizes[-1]: raise CourseError(f"--size {given['size']} is not the last of --progressive {','.join(map(str, sizes))}; leave --size out")
-    presize = given.get('presize', max(d['presize'], *sizes) if len(sizes)>1 else max(d['presize'], sizes[0]))
-    if presize<max(sizes): raise CourseError(f"--presize {presize} is below the size {max(sizes)}; a batch is cropped from the presized image: take {max(sizes)} or more")
     epochs = given.get('epochs', d['epochs'])
+    sizes = given.get('progressive') or ([given['size']] if 'size' in given else d['sizes'][-epochs:])
+    listed = ','.join(map(str, sizes))
+    if sizes!=sorted(set(sizes)): raise CourseError(f"--progressive {listed} does not grow; give the sizes in rising order, each once")
+    if 'size' in given and given['size']!=sizes[-1]: raise CourseError(f"--size {given['size']} is not the last of --progressive {listed}; leave --size out")
+    presize = given.get('presize', max(d['presize'], sizes[-1]))
+    if presize<sizes[-1]: raise CourseError(f"--presize {presize} is below the size {sizes[-1]}; a batch is cropped from the presized image: take {sizes[-1]} or more")
     try: schedule = size_schedule(sizes, epochs)
     except ValueError as e: raise CourseError(str(e)) from None
     device = pick_device(given.get('device', 'auto'))

@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 
-# %% ../nbs/08_training.ipynb #c016
+# %% ../nbs/08_training.ipynb #c021
 def best_precision(
     device, # Where the net will run, e.g. `'cpu'`
 ) -> str: # `'bf16'`, `'fp16'` or `'fp32'`
@@ -25,18 +25,19 @@ def best_precision(
     if kind=='cpu' and torch.cpu.get_capabilities().get('avx512_bf16', False): return 'bf16'
     return 'fp32'
 
-# %% ../nbs/08_training.ipynb #c021
+# %% ../nbs/08_training.ipynb #c031
 class BFloat16(MixedPrecision):
     "fastai's `MixedPrecision` in bfloat16 on the device of the data; fastai's own works on CUDA alone"
     def __init__(self): super().__init__(amp_mode='bf16')
     def before_fit(self):
         self.autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
-        self.learn.scaler,self.scales = torch.amp.GradScaler(enabled=False),[]  # bfloat16 has float32's range: nothing to scale
+        # bfloat16 has float32's range: nothing to scale
+        self.learn.scaler,self.scales = torch.amp.GradScaler(enabled=False),[]
 
-# %% ../nbs/08_training.ipynb #c022
+# %% ../nbs/08_training.ipynb #c032
 PRECISIONS = {'fp32': (), 'bf16': (ChannelsLast, BFloat16), 'fp16': (ChannelsLast, MixedPrecision)}
 
-# %% ../nbs/08_training.ipynb #c023
+# %% ../nbs/08_training.ipynb #c033
 def get_learner(
     dls, # `DataLoaders` with labels
     model:nn.Module,
@@ -45,6 +46,7 @@ def get_learner(
 ) -> Learner:
     "A `Learner` with cross-entropy and accuracy, in the format that suits the device of `dls`"
     if precision=='auto': precision = best_precision(dls.device)
-    if precision not in PRECISIONS: raise ValueError(f"precision={precision!r} is unknown; take auto, {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is unknown; take auto, {', '.join(PRECISIONS)}")
     learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), metrics=accuracy, **kwargs)
     return learn.add_cbs([cb() for cb in PRECISIONS[precision]])

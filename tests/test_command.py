@@ -88,3 +88,12 @@ def test_doctor(command):
     status, out, _ = command('doctor')
     assert status == 0
     for word in ('torch', 'fastai', 'cores', 'device:', 'digits: found', 'imagenette-160:'): assert word in out
+
+
+def test_real_imagenette():
+    from fastai.data.external import fastai_path
+    from resnet_course.data import find_data, get_data, list_images
+    if not (fastai_path('data')/'imagenette2-160').is_dir(): pytest.skip("Imagenette is not on this machine; resnet-course train --data imagenette-160 downloads it")
+    assert {split: len(files) for split, files in list_images(find_data('imagenette-160')).items()} == {'train': 9469, 'val': 3925}
+    xb, yb = get_data('imagenette-160', 160, 128, bs=4, workers=0).one_batch()
+    assert xb.shape == (4, 3, 128, 128) and len(yb) == 4

@@ -46,6 +46,7 @@ def train(data, out, *more): return ['train', '--data', data, '--out', out, *SMA
     ('--presize 32 --size 64', 'below the size 64'),
     ('--progressive 32,48 --size 64', 'not the last'),
     ('--progressive 32,48,64 --epochs 2', 'fewer than 3 sizes'),
+    ('--progressive 48,32', 'does not grow'),
     ('--precision fp8', 'fp8'),
     ('--resume', 'add --out'),
     ('--epoch-count 3', '--epoch-count'),

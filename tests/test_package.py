@@ -108,3 +108,16 @@ def test_wheel_and_sdist_hold_the_package(tmp_path):
         where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env={'PYTHONPATH': str(target)})
         assert where.startswith(str(target))
         assert sorted(m.stem for m in (target/'resnet_course').glob('*.py') if not m.stem.startswith('_')) == MODULES
+
+
+@pytest.mark.parametrize('path', sorted((ROOT/'results').glob('*.json')), ids=lambda p: p.stem)
+def test_recorded_experiments_are_complete(path):
+    "A number in the prose can be traced: command, commit, data, machine, versions, three seeds or more, each epoch"
+    result = json.loads(path.read_text())
+    assert {'name', 'what', 'command', 'commit', 'data', 'machine', 'versions', 'precision', 'runs'} <= set(result)
+    assert result['name'] == path.stem and re.fullmatch('[0-9a-f]{40}', result['commit'])
+    assert {'source', 'train', 'val', 'copy'} <= set(result['data'])
+    assert len({run['seed'] for run in result['runs']}) >= 3
+    for run in result['runs']:
+        assert [h['epoch'] for h in run['history']] == list(range(1, len(run['history'])+1))
+        assert all(0 < h['accuracy'] < 1 and h['seconds'] > 0 for h in run['history'])
