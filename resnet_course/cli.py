@@ -22,7 +22,8 @@ def _number(kind, rule, ok):
     "An argparse type: a `kind` for which `ok` holds"
     def parse(text):
         try: value = kind(text)
-        except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a number; it must be {rule}") from None
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number; it must be {rule}") from None
         if not ok(value): raise argparse.ArgumentTypeError(f"{text} will not do; it must be {rule}")
         return value
     return parse
@@ -35,7 +36,8 @@ _rate = _number(float, "a number above 0, e.g. 3e-3, or auto", lambda v: 0<v<mat
 def _learning_rate(text): return text if text=='auto' else _rate(text)
 def _integers(text):
     try: return [int(t) for t in text.split(',')]
-    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 3,4,6,3") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 3,4,6,3") from None
 def _sizes(text): return [_size(t) for t in text.split(',')]
 
 # %% ../nbs/92_command.ipynb #c010
@@ -59,19 +61,23 @@ def make_parser() -> argparse.ArgumentParser:
         add('--width', type=int, metavar='N', help="channels of the stem, a multiple of 4 (default 64)")
 
     add = command('train', train, "Train a ResNet, by default on the embedded digits, in under a minute.")
-    add('--data', metavar='DATA', help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
+    add('--data', metavar='DATA',
+        help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
     add('--arch', metavar='NAME', help="resnet18 (default), resnet34, resnet50, resnet101, resnet152")
     net(add)
     add('--size', type=_size, metavar='PX', help="side of the images in a batch")
     add('--presize', type=_size, metavar='PX', help="side each image is resized to before a batch is cropped from it")
-    add('--progressive', type=_sizes, metavar='96,128,160', help="grow the images: equal shares of the epochs at these sizes, instead of --size")
+    add('--progressive', type=_sizes, metavar='96,128,160',
+        help="grow the images: equal shares of the epochs at these sizes, instead of --size")
     add('--epochs', type=_whole(1, ""), metavar='N')
-    add('--lr', type=_learning_rate, metavar='LR', help="highest learning rate of the one cycle (default 3e-3), or auto: ask the finder")
+    add('--lr', type=_learning_rate, metavar='LR',
+        help="highest learning rate of the one cycle (default 3e-3), or auto: ask the finder")
     add('--bs', type=_whole(2, ": batchnorm needs two"), metavar='N', help="images in a batch")
     add('--seed', type=_whole(0, ""), metavar='N', help="default 0")
     add('--precision', choices=['auto','fp32','bf16','fp16'], help="default auto: what the device computes fastest")
     add('--device', choices=['auto','cpu','cuda'], help="default auto: the GPU if there is one")
-    add('--workers', type=_whole(0, ""), metavar='N', help="processes that read images (default: one a core; 0 for digits)")
+    add('--workers', type=_whole(0, ""), metavar='N',
+        help="processes that read images (default: one a core; 0 for digits)")
     add('--skip-broken', action='store_true', help="leave out images that cannot be read, and list them")
     add('--out', metavar='DIR', help="run folder (default: a new one in runs/)")
     add('--resume', action='store_true', help="go on with the run in --out")
@@ -105,16 +111,20 @@ def net_spec(
     given:dict, # Options as given
 ) -> dict: # `arch` or `layers` and `expansion`, and `width`
     "Which net the options ask for"
-    if 'layers' in given and 'arch' in given: raise CourseError(f"--arch {given['arch']} and --layers name two nets; give one of them")
-    if 'expansion' in given and 'layers' not in given: raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
-    net = {'layers': given['layers'], 'expansion': given.get('expansion', 1)} if 'layers' in given else {'arch': given.get('arch', 'resnet18')}
-    return net | {'width': given.get('width', 64)}
+    width = {'width': given.get('width', 64)}
+    if 'layers' not in given:
+        if 'expansion' in given:
+            raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
+        return {'arch': given.get('arch', 'resnet18')} | width
+    if 'arch' in given: raise CourseError(f"{given['arch']} and --layers name two nets; give one of them")
+    return {'layers': given['layers'], 'expansion': given.get('expansion', 1)} | width
 
 # %% ../nbs/92_command.ipynb #c015
 def pick_device(name): # `'auto'`, `'cpu'` or `'cuda'`
     "The device to use"
     import torch
-    if name=='cuda' and not torch.cuda.is_available(): raise CourseError("--device cuda: this machine has no CUDA GPU that torch can use; take --device cpu")
+    if name=='cuda' and not torch.cuda.is_available():
+        raise CourseError("--device cuda: this machine has no CUDA GPU that torch can use; take --device cpu")
     return 'cuda' if name!='cpu' and torch.cuda.is_available() else 'cpu'
 
 # %% ../nbs/92_command.ipynb #c016
@@ -130,20 +140,28 @@ def run_spec(
     d = DEFAULTS.get(data, DEFAULTS['imagenette-160'])
     epochs = given.get('epochs', d['epochs'])
     sizes = given.get('progressive') or ([given['size']] if 'size' in given else d['sizes'][-epochs:])
-    listed = ','.join(map(str, sizes))
-    if sizes!=sorted(set(sizes)): raise CourseError(f"--progressive {listed} does not grow; give the sizes in rising order, each once")
-    if 'size' in given and given['size']!=sizes[-1]: raise CourseError(f"--size {given['size']} is not the last of --progressive {listed}; leave --size out")
-    presize = given.get('presize', max(d['presize'], sizes[-1]))
-    if presize<sizes[-1]: raise CourseError(f"--presize {presize} is below the size {sizes[-1]}; a batch is cropped from the presized image: take {sizes[-1]} or more")
+    size,listed = sizes[-1],','.join(map(str, sizes))
+    if sizes!=sorted(set(sizes)):
+        raise CourseError(f"--progressive {listed} does not grow; give the sizes in rising order, each once")
+    if given.get('size', size)!=size:
+        raise CourseError(f"--size {given['size']} is not the last of --progressive {listed}; leave --size out")
+    presize = given.get('presize', max(d['presize'], size))
+    if presize<size:
+        raise CourseError(f"--presize {presize} is below the size {size}; a batch is cropped from the presized image: "
+                          f"take {size} or more")
     try: schedule = size_schedule(sizes, epochs)
     except ValueError as e: raise CourseError(str(e)) from None
     device = pick_device(given.get('device', 'auto'))
     precision = given.get('precision', 'auto')
-    if precision=='fp16' and device=='cpu': raise CourseError("--precision fp16 needs a GPU; on this CPU take bf16 or fp32")
-    return {'data': data, **net_spec(given), 'size': sizes[-1], 'sizes': schedule, 'presize': presize, 'epochs': epochs,
-            'lr': given.get('lr', 3e-3), 'bs': given.get('bs', min(d['bs'], n_train)), 'seed': given.get('seed', 0), 'device': device,
+    if precision=='fp16' and device=='cpu':
+        raise CourseError("--precision fp16 needs a GPU; on this CPU take bf16 or fp32")
+    bs = given.get('bs', min(d['bs'], n_train))
+    if bs>n_train: raise CourseError(f"--bs {bs} is more than the {n_train} training images; take at most that")
+    return {'data': data, **net_spec(given), 'size': size, 'sizes': schedule, 'presize': presize, 'epochs': epochs,
+            'lr': given.get('lr', 3e-3), 'bs': bs, 'seed': given.get('seed', 0), 'device': device,
             'precision': best_precision(device) if precision=='auto' else precision,
-            'workers': given.get('workers', 0 if data=='digits' else os.cpu_count()), 'skip_broken': given.get('skip_broken', False), 'classes': classes}
+            'workers': given.get('workers', 0 if data=='digits' else os.cpu_count()),
+            'skip_broken': given.get('skip_broken', False), 'classes': classes}
 
 # %% ../nbs/92_command.ipynb #c018
 def usable_images(
@@ -159,7 +177,8 @@ def usable_images(
     lines = [f"{f.relative_to(root)} ({why})" for f,why in broken.items()]
     if broken and not skip_broken:
         more = f" and {len(lines)-3} more" if len(lines)>3 else ""
-        raise CourseError(f"{len(lines)} of {len(every)} images cannot be read: {', '.join(lines[:3])}{more}; mend or remove them, or add --skip-broken")
+        raise CourseError(f"{len(lines)} of {len(every)} images cannot be read: {', '.join(lines[:3])}{more}; "
+                          "mend or remove them, or add --skip-broken")
     for line in lines: print(f"skipped {line}")
     if broken: print(f"skipped {len(broken)} of {len(every)} images")
     return list_images(root, broken),set(broken)
@@ -168,14 +187,18 @@ def usable_images(
 def _resumed(out, given):
     "Spec and checkpoint of the run in `out`, after checking that `given` asks for nothing else"
     from resnet_course.run import load_checkpoint
-    if not (out/'config.json').is_file(): raise CourseError(f"{out} holds no run to resume (no config.json); leave --resume out")
-    try: config = json.loads((out/'config.json').read_text())
-    except ValueError: raise CourseError(f"{out/'config.json'} is no JSON; remove {out} and start again") from None
+    file = out/'config.json'
+    if not file.is_file(): raise CourseError(f"{out} holds no run to resume (no config.json); leave --resume out")
+    try: config = json.loads(file.read_text())
+    except ValueError: raise CourseError(f"{file} is no JSON; remove {out} and start again") from None
     for name in sorted(given):
         was = config['options'].get(name)
-        if given[name]!=was: raise CourseError(f"--{name.replace('_','-')} {given[name]} differs from the run in {out}, which has {was}; leave it out, or take another --out")
+        if given[name]!=was:
+            raise CourseError(f"--{name.replace('_','-')} {given[name]} differs from the run in {out}, "
+                              f"which has {was}; leave it out, or take another --out")
     checkpoint = load_checkpoint(out/'checkpoint.pt') if (out/'checkpoint.pt').exists() else None
-    if checkpoint and checkpoint['spec']!=config['spec']: raise CourseError(f"{out/'config.json'} and checkpoint.pt are of two runs; remove {out} and start again")
+    if checkpoint and checkpoint['spec']!=config['spec']:
+        raise CourseError(f"{file} and checkpoint.pt are of two runs; remove {out} and start again")
     return config,checkpoint
 
 # %% ../nbs/92_command.ipynb #c021
@@ -187,7 +210,8 @@ def train(
     data = given.get('data', 'digits')
     if resume and 'out' not in given: raise CourseError("--resume needs the folder of the run: add --out DIR")
     out = Path(given.pop('out', None) or f"runs/{Path(data).name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if not resume and (out/'config.json').exists(): raise CourseError(f"{out} already holds a run; add --resume to go on with it, or take another --out")
+    if not resume and (out/'config.json').exists():
+        raise CourseError(f"{out} already holds a run; add --resume to go on with it, or take another --out")
     if resume:
         config,checkpoint = _resumed(out, given)
         given = config['options']
@@ -198,9 +222,10 @@ def train(
     classes = sorted({f.parent.name for f in files['train']})
     counts = {split: len(fs) for split,fs in files.items()}
     spec = run_spec(given, counts['train'], classes)
-    if spec['bs']>counts['train']: raise CourseError(f"--bs {spec['bs']} is more than the {counts['train']} training images; take at most that")
     if resume:
-        if counts!=config['counts']: raise CourseError(f"{data} has {counts} images now but had {config['counts']}; a resumed run needs the same data")
+        if counts!=config['counts']:
+            raise CourseError(f"{data} has {counts} images now but had {config['counts']}; "
+                              "a resumed run needs the same data")
         spec = config['spec']
     else:
         config = {'options': given, 'spec': spec, 'counts': counts, **environment(spec['device'])}
@@ -222,12 +247,13 @@ def _fit(out, config, spec, broken, checkpoint):
     from resnet_course.train import get_learner
     began = time.perf_counter()
     set_seed(spec['seed'], reproducible=True)
-    dls = get_data(spec['data'], spec['presize'], spec['size'], spec['bs'], skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
+    dls = get_data(spec['data'], spec['presize'], spec['size'], spec['bs'],
+                   skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
     learn = get_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'])
     if sys.stdout.isatty(): learn.create_mbar = False  # a bar an epoch
     else: learn.remove_cb(ProgressCallback)
-    print(f"{spec['data']}: {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images in {len(spec['classes'])} classes; "
-          f"{spec['precision']} on {spec['device']}; run folder {out}", flush=True)
+    print(f"{spec['data']}: {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images "
+          f"in {len(spec['classes'])} classes; {spec['precision']} on {spec['device']}; run folder {out}", flush=True)
     try:
         with learn.no_logging():
             if spec['lr']=='auto':
@@ -239,21 +265,22 @@ def _fit(out, config, spec, broken, checkpoint):
             learn.fit_run(save, checkpoint, [ProgressiveResize(list(dict.fromkeys(spec['sizes'])))])
             with learn.no_bar(): preds,targets = learn.get_preds()
     except (KeyboardInterrupt, SystemExit) as e:
-        print(f"resnet-course: stopped; finished epochs are kept, go on with: resnet-course train --out {out} --resume", file=sys.stderr)
+        print("resnet-course: stopped; finished epochs are kept, go on with: "
+              f"resnet-course train --out {out} --resume", file=sys.stderr)
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
     write_whole(out/'curves.png', _png(plot_curves(save.rows)))
     write_whole(out/'confusion.png', _png(plot_confusion(targets, preds.argmax(1), spec['classes'])))
-    print(f"accuracy {save.rows[-1]['accuracy']:.1%} on {len(targets)} held-out images, {time.perf_counter()-began:.0f} s\n"
-          f"in {out}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(out, spec)}")
+    print(f"accuracy {save.rows[-1]['accuracy']:.1%} on {len(targets)} held-out images, "
+          f"{time.perf_counter()-began:.0f} s\nin {out}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(out, spec)}")
 
 # %% ../nbs/92_command.ipynb #c023
 def _next_step(out, spec):
     "What to try after this run"
     ask = f"next: resnet-course predict {out/'model.safetensors'} IMAGE"
     if spec['data']=='digits': return f"{ask}\n  or: real photographs, resnet-course train --data imagenette-160"
-    if 'layers' not in spec and spec['arch']=='resnet18' and len(set(spec['sizes']))==1:
-        s = spec['size']
-        return f"{ask}\n  or: grow the images, resnet-course train --data {spec['data']} --progressive {max(32, s//2)},{max(32, s*3//4)},{s}"
+    if spec['size']>=64 and len(set(spec['sizes']))==1:
+        sizes = f"{spec['size']//2},{spec['size']*3//4},{spec['size']}"
+        return f"{ask}\n  or: grow the images, resnet-course train --data {spec['data']} --progressive {sizes}"
     return f"{ask}\n  or: more epochs, resnet-course train --data {spec['data']} --epochs {spec['epochs']*2}"
 
 # %% ../nbs/92_command.ipynb #c025
@@ -271,7 +298,9 @@ def predict(
         p = probabilities(model, spec, fn)
         if given['json']: print(json.dumps({'image': fn, 'classes': p.to_dict()}))
         else: print(f"{fn}: " + ', '.join(f'{name} {v:.1%}' for name,v in p.head(given['top']).items()))
-    if faults: raise CourseError(f"{len(faults)} of {len(given['images'])} images cannot be read: {', '.join(faults)}; check the names, or leave them out")
+    if faults:
+        raise CourseError(f"{len(faults)} of {len(given['images'])} images cannot be read: {', '.join(faults)}; "
+                          "check the names, or leave them out")
 
 # %% ../nbs/92_command.ipynb #c027
 def cost(
@@ -279,9 +308,11 @@ def cost(
 ):
     "`resnet-course cost`"
     from resnet_course.cost import cost_table
-    if 'arch' not in given and 'layers' not in given: raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
+    if not {'arch','layers'} & set(given):
+        raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     table = cost_table(check_net(net_spec(given), given['classes']), given['size'])
-    print(table.to_string(index=False, formatters={'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}))
+    formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
+    print(table.to_string(index=False, formatters=formats))
 
 # %% ../nbs/92_command.ipynb #c029
 def doctor(
@@ -301,7 +332,8 @@ def doctor(
     for name in ('imagenette-160','imagenette-320'):
         folder = fastai_path('data')/Path(DATASETS[name]).stem
         found = (folder/'train').is_dir()
-        print(f"data: {name}: " + (f"found, {folder}" if found else f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
+        print(f"data: {name}: " + (f"found, {folder}" if found else
+              f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
 
 # %% ../nbs/92_command.ipynb #c031
 def _glue(words):
@@ -318,14 +350,15 @@ def main(
 ):
     "The command `resnet-course`"
     warnings.filterwarnings('ignore', category=FutureWarning)
-    if argv is None: signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: stop in good order
+    if argv is None: signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop in good order, as at Ctrl-C
     try:
         given = vars(make_parser().parse_args(_glue(sys.argv[1:] if argv is None else argv)))
         given.pop('command')
         given.pop('func')(given)
     except CourseError as e: message = str(e)
     except BrokenPipeError: sys.exit(0)
-    except OSError as e: message = f"{e.filename or 'disk'}: {e.strerror or e}; check the path, its permissions and the free space"
+    except OSError as e:
+        message = f"{e.filename or 'disk'}: {e.strerror or e}; check the path, its permissions and the free space"
     except KeyboardInterrupt: sys.exit(130)
     else: return
     print(f"resnet-course: {' '.join(message.split())}", file=sys.stderr)

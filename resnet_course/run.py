@@ -70,7 +70,8 @@ def load_model(
         model = build_model(spec, len(spec['classes']))
         model.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise CourseError(f"{path} is cut short or no model of this course ({type(e).__name__}); give the model.safetensors of a run folder") from None
+        raise CourseError(f"{path} is cut short or no model of this course ({type(e).__name__}); "
+                          "give the model.safetensors of a run folder") from None
     return model.eval(), spec
 
 # %% ../nbs/91_run.ipynb #c014
@@ -111,23 +112,25 @@ class SaveRun(Callback):
     def after_loss(self):
         if torch.isfinite(self.learn.loss): return
         kept = f"epoch {len(self.rows)} is kept in {self.folder}" if self.rows else "no epoch was finished"
-        self.fault = (f"the loss became {self.learn.loss.item()} in epoch {self.epoch+1}, {'training' if self.training else 'validation'} batch {self.iter+1}; "
+        part = 'training' if self.training else 'validation'
+        self.fault = (f"the loss became {self.learn.loss.item()} in epoch {self.epoch+1}, {part} batch {self.iter+1}; "
                       f"{kept}; start again with a smaller --lr than {self.spec['lr']:g}")
         raise CancelFitException
 
     def after_epoch(self):
         if self.epoch<self.start: return  # skipped: it was done before the resume
         losses = [float(v) for v in self.recorder.values[-1]]
-        row = [self.epoch+1, *losses, time.perf_counter()-self.began, float(self.opt.hypers[-1]['lr']), self.spec['sizes'][self.epoch]]
-        self.rows.append(dict(zip(COLUMNS, row)))
+        seconds,lr = time.perf_counter()-self.began, float(self.opt.hypers[-1]['lr'])
+        self.rows.append(dict(zip(COLUMNS, [self.epoch+1, *losses, seconds, lr, self.spec['sizes'][self.epoch]])))
         self.save()
         r = self.rows[-1]
-        self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {r['size']}  train loss {r['train_loss']:.3f}  valid loss {r['valid_loss']:.3f}  "
-                    f"accuracy {r['accuracy']:.1%}  {r['seconds']:.0f} s")
+        self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {r['size']}  train loss {r['train_loss']:.3f}  "
+                    f"valid loss {r['valid_loss']:.3f}  accuracy {r['accuracy']:.1%}  {seconds:.0f} s")
 
     def save(self):
         state = self.opt.state_dict()
-        state = {'state': [dict(s) for s in state['state']], 'hypers': [{k: float(v) for k,v in h.items()} for h in state['hypers']]}
+        state = {'state': [dict(s) for s in state['state']],
+                 'hypers': [{k: float(v) for k,v in h.items()} for h in state['hypers']]}
         buffer = io.BytesIO()
         torch.save({'spec': self.spec, 'rows': self.rows, 'model': self.model.state_dict(), 'opt': state}, buffer)
         write_whole(self.folder/'checkpoint.pt', buffer.getvalue())
@@ -141,8 +144,8 @@ def load_checkpoint(
     "Read a checkpoint; code in it is refused, never executed"
     try: return torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise CourseError(f"{path} is cut short or holds more than numbers ({type(e).__name__}); nothing in it was run: "
-                          "remove the run folder and start again") from None
+        raise CourseError(f"{path} is cut short or holds more than numbers ({type(e).__name__}); "
+                          "nothing in it was run: remove the run folder and start again") from None
 
 # %% ../nbs/91_run.ipynb #c023
 @patch
@@ -167,10 +170,12 @@ def environment(
     "Versions and machine, as they go into a run's `config.json`"
     device = torch.device(device)
     packages = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'pillow')
-    return {'versions': {'python': platform.python_version(), 'resnet_course': __version__, **{p: version(p) for p in packages}},
-            'machine': {'system': f'{platform.system()} {platform.machine()}', 'cpu': torch.cpu.get_capabilities().get('cpu_name') or platform.processor(),
-                        'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
-                        'gpu': torch.cuda.get_device_name(device) if device.type=='cuda' else None}}
+    versions = {'python': platform.python_version(), 'resnet_course': __version__, **{p: version(p) for p in packages}}
+    machine = {'system': f'{platform.system()} {platform.machine()}',
+               'cpu': torch.cpu.get_capabilities().get('cpu_name') or platform.processor(),
+               'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
+               'gpu': torch.cuda.get_device_name(device) if device.type=='cuda' else None}
+    return {'versions': versions, 'machine': machine}
 
 # %% ../nbs/91_run.ipynb #c036
 def _png(fig):
@@ -190,7 +195,8 @@ def plot_curves(
     left.set(xlabel='epoch', ylabel='cross-entropy')
     left.legend()
     right.plot(h.epoch, 100*h.accuracy, 'o-', color='black')
-    right.set(xlabel='epoch', ylabel='accuracy, % of the validation set', title=f"{h.accuracy.iloc[-1]:.1%} at {h['size'].iloc[-1]} px")
+    right.set(xlabel='epoch', ylabel='accuracy, % of the validation set',
+              title=f"{h.accuracy.iloc[-1]:.1%} at {h['size'].iloc[-1]} px")
     for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
@@ -203,6 +209,7 @@ def plot_confusion(
     "How many images of each class were taken for each class"
     side = max(4, 1.5+0.45*len(classes))
     fig = Figure(figsize=(side,side), layout='constrained')
-    ConfusionMatrixDisplay.from_predictions(targets, preds, labels=range(len(classes)), display_labels=classes, cmap='Greys', colorbar=False,
-                                            xticks_rotation='vertical', ax=fig.subplots())
+    ConfusionMatrixDisplay.from_predictions(
+        targets, preds, labels=range(len(classes)), display_labels=classes, cmap='Greys', colorbar=False,
+        xticks_rotation='vertical', ax=fig.subplots())
     return fig

@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 
-# %% ../nbs/08_training.ipynb #c021
+# %% ../nbs/08_training.ipynb #c013
 def best_precision(
     device, # Where the net will run, e.g. `'cpu'`
 ) -> str: # `'bf16'`, `'fp16'` or `'fp32'`
@@ -25,7 +25,7 @@ def best_precision(
     if kind=='cpu' and torch.cpu.get_capabilities().get('avx512_bf16', False): return 'bf16'
     return 'fp32'
 
-# %% ../nbs/08_training.ipynb #c031
+# %% ../nbs/08_training.ipynb #c015
 class BFloat16(MixedPrecision):
     "fastai's `MixedPrecision` in bfloat16 on the device of the data; fastai's own works on CUDA alone"
     def __init__(self): super().__init__(amp_mode='bf16')
@@ -34,10 +34,10 @@ class BFloat16(MixedPrecision):
         # bfloat16 has float32's range: nothing to scale
         self.learn.scaler,self.scales = torch.amp.GradScaler(enabled=False),[]
 
-# %% ../nbs/08_training.ipynb #c032
+# %% ../nbs/08_training.ipynb #c016
 PRECISIONS = {'fp32': (), 'bf16': (ChannelsLast, BFloat16), 'fp16': (ChannelsLast, MixedPrecision)}
 
-# %% ../nbs/08_training.ipynb #c033
+# %% ../nbs/08_training.ipynb #c017
 def get_learner(
     dls, # `DataLoaders` with labels
     model:nn.Module,
