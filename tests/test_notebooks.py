@@ -4,7 +4,7 @@ import re
 import pytest
 from conftest import ROOT
 from fastcore.nbio import read_nb, write_nb
-from nbdev.test import test_nb
+from nbdev import test as nbdev_test
 
 NOTEBOOKS = [*sorted((ROOT/'nbs').glob('*.ipynb')), ROOT/'index.ipynb']
 TRY = re.compile(r'^try_exercise\((\w+)\)$', re.M)
@@ -36,6 +36,6 @@ def test_notebook(path):
     solved = path.with_name(f'.solved-{path.name}')
     write_nb(nb, solved)
     try:
-        ok, seconds = test_nb(solved, skip_flags=['slow', 'cuda', 'notest'], basepath=path.parent)
+        ok, _ = nbdev_test.test_nb(solved, skip_flags=['slow', 'cuda', 'notest'], basepath=path.parent)
     finally: solved.unlink()
     assert ok
