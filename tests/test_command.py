@@ -62,10 +62,8 @@ def test_predict_agrees_with_validation(small, digits):
         assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
 
 
-def test_cost_loads_neither_fastai_nor_the_compiler():
-    "It took 5 s and not 3 when it did"
-    code = ("import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); "
-            "assert not {'fastai', 'torch._dynamo'} & set(sys.modules)")
+def test_cost_needs_no_fastai():
+    code = "import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); assert 'fastai' not in sys.modules"
     out = subprocess.check_output([sys.executable, '-c', code], text=True)
     assert out.splitlines()[-1].split()[0] == 'total' and '25,576,264' in out
 
