@@ -46,25 +46,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message): raise CourseError(f"{message} (see {self.prog} --help)")
 
 # %% ../nbs/92_command.ipynb #c011
-def make_parser() -> argparse.ArgumentParser:
-    "All sub-commands and their options; an option that was not given is absent from the result"
-    parser = _Parser(prog='resnet-course', description="From one convolution to a ResNet-50: train, predict, count.")
-    parser.add_argument('--version', action='version', version=f'resnet-course {__version__}')
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    def command(name, func, text):
-        p = commands.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
-        p.set_defaults(func=func)
-        return p.add_argument
-    def net(add):
-        add('--layers', type=_integers, metavar='3,4,6,3', help="blocks in each of the four groups, instead of a name")
-        add('--expansion', type=int, metavar='N', help="with --layers: 1 for basic blocks (default), 4 for bottlenecks")
-        add('--width', type=int, metavar='N', help="channels of the stem, a multiple of 4 (default 64)")
+def _net_options(add):
+    add('--layers', type=_integers, metavar='3,4,6,3', help="blocks in each of the four groups, instead of a name")
+    add('--expansion', type=int, metavar='N', help="with --layers: 1 for basic blocks (default), 4 for bottlenecks")
+    add('--width', type=int, metavar='N', help="channels of the stem, a multiple of 4 (default 64)")
 
-    add = command('train', train, "Train a ResNet, by default on the embedded digits, in under a minute.")
+# %% ../nbs/92_command.ipynb #c012
+def _train_options(add):
     add('--data', metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
     add('--arch', metavar='NAME', help="resnet18 (default), resnet34, resnet50, resnet101, resnet152")
-    net(add)
     add('--size', type=_size, metavar='PX', help="side of the images in a batch")
     add('--presize', type=_size, metavar='PX', help="side each image is resized to before a batch is cropped from it")
     add('--progressive', type=_sizes, metavar='96,128,160',
@@ -82,6 +73,21 @@ def make_parser() -> argparse.ArgumentParser:
     add('--out', metavar='DIR', help="run folder (default: a new one in runs/)")
     add('--resume', action='store_true', help="go on with the run in --out")
 
+# %% ../nbs/92_command.ipynb #c013
+def make_parser() -> argparse.ArgumentParser:
+    "All sub-commands and their options; an option that was not given is absent from the result"
+    parser = _Parser(prog='resnet-course', description="From one convolution to a ResNet-50: train, predict, count.")
+    parser.add_argument('--version', action='version', version=f'resnet-course {__version__}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    def command(name, func, text):
+        p = commands.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
+        p.set_defaults(func=func)
+        return p.add_argument
+
+    add = command('train', train, "Train a ResNet, by default on the embedded digits, in under a minute.")
+    _train_options(add)
+    _net_options(add)
+
     add = command('predict', predict, "The most likely classes of images.")
     add('model', metavar='MODEL', help="model.safetensors of a run folder")
     add('images', metavar='IMAGE', nargs='+')
@@ -90,21 +96,21 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command('cost', cost, "What a net costs: output shapes, memory, parameters and multiply-adds of each layer.")
     add('arch', metavar='NAME', nargs='?', help="for example resnet50")
-    net(add)
+    _net_options(add)
     add('--size', type=_size, metavar='PX', default=224, help="side of the image (default 224)")
     add('--classes', type=_whole(1, ""), metavar='N', default=1000, help="default 1000")
 
     command('doctor', doctor, "What a bug report needs: versions, device, data found and missing, and what to do.")
     return parser
 
-# %% ../nbs/92_command.ipynb #c013
+# %% ../nbs/92_command.ipynb #c015
 def check_net(spec, n_out=10):
     "Build the net, and say what is wrong with its description in one line"
     from resnet_course.resnet import build_model
     try: return build_model(spec, n_out)
     except ValueError as e: raise CourseError(str(e)) from None
 
-# %% ../nbs/92_command.ipynb #c014
+# %% ../nbs/92_command.ipynb #c016
 def net_spec(
     given:dict, # Options as given
 ) -> dict: # `arch` or `layers` and `expansion`, and `width`
@@ -117,7 +123,7 @@ def net_spec(
     if 'arch' in given: raise CourseError(f"{given['arch']} and --layers name two nets; give one of them")
     return {'layers': given['layers'], 'expansion': given.get('expansion', 1)} | width
 
-# %% ../nbs/92_command.ipynb #c015
+# %% ../nbs/92_command.ipynb #c017
 def pick_device(name): # `'auto'`, `'cpu'` or `'cuda'`
     "The device to use"
     import torch
@@ -125,7 +131,7 @@ def pick_device(name): # `'auto'`, `'cpu'` or `'cuda'`
         raise CourseError("--device cuda: this machine has no CUDA GPU that torch can use; take --device cpu")
     return 'cuda' if name!='cpu' and torch.cuda.is_available() else 'cpu'
 
-# %% ../nbs/92_command.ipynb #c016
+# %% ../nbs/92_command.ipynb #c018
 def run_spec(
     given:dict, # Options as given
     n_train:int, # Training images
@@ -161,7 +167,7 @@ def run_spec(
             'workers': given.get('workers', 0 if data=='digits' else os.cpu_count()),
             'skip_broken': given.get('skip_broken', False), 'classes': classes}
 
-# %% ../nbs/92_command.ipynb #c018
+# %% ../nbs/92_command.ipynb #c020
 def usable_images(
     data, # As in `--data`
     skip_broken:bool, # Leave broken images out instead of stopping
@@ -181,7 +187,7 @@ def usable_images(
     if broken: print(f"skipped {len(broken)} of {len(every)} images")
     return list_images(root, broken),set(broken)
 
-# %% ../nbs/92_command.ipynb #c020
+# %% ../nbs/92_command.ipynb #c022
 def _resumed(out, given):
     "Spec and checkpoint of the run in `out`, after checking that `given` asks for nothing else"
     from resnet_course.run import load_checkpoint
@@ -199,7 +205,7 @@ def _resumed(out, given):
         raise CourseError(f"{file} and checkpoint.pt are of two runs; remove {out} and start again")
     return config,checkpoint
 
-# %% ../nbs/92_command.ipynb #c021
+# %% ../nbs/92_command.ipynb #c023
 def train(
     given:dict, # Options as given
 ):
@@ -231,7 +237,7 @@ def train(
         write_whole(out/'config.json', json.dumps(config, indent=1).encode())
     _fit(out, config, spec, broken, checkpoint)
 
-# %% ../nbs/92_command.ipynb #c022
+# %% ../nbs/92_command.ipynb #c024
 def _fit(out, config, spec, broken, checkpoint):
     "Train as `spec` says, write the run folder, say how it went"
     import torch
@@ -271,7 +277,7 @@ def _fit(out, config, spec, broken, checkpoint):
     print(f"accuracy {save.rows[-1]['accuracy']:.1%} on {len(targets)} held-out images, "
           f"{time.perf_counter()-began:.0f} s\nin {out}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(out, spec)}")
 
-# %% ../nbs/92_command.ipynb #c023
+# %% ../nbs/92_command.ipynb #c025
 def _next_step(out, spec):
     "What to try after this run"
     ask = f"next: resnet-course predict {out/'model.safetensors'} IMAGE"
@@ -281,7 +287,7 @@ def _next_step(out, spec):
         return f"{ask}\n  or: grow the images, resnet-course train --data {spec['data']} --progressive {sizes}"
     return f"{ask}\n  or: more epochs, resnet-course train --data {spec['data']} --epochs {spec['epochs']*2}"
 
-# %% ../nbs/92_command.ipynb #c025
+# %% ../nbs/92_command.ipynb #c027
 def predict(
     given:dict, # Options as given
 ):
@@ -300,7 +306,7 @@ def predict(
         raise CourseError(f"{len(faults)} of {len(given['images'])} images cannot be read: {', '.join(faults)}; "
                           "check the names, or leave them out")
 
-# %% ../nbs/92_command.ipynb #c027
+# %% ../nbs/92_command.ipynb #c029
 def cost(
     given:dict, # Options as given
 ):
@@ -312,7 +318,7 @@ def cost(
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     print(table.to_string(index=False, formatters=formats))
 
-# %% ../nbs/92_command.ipynb #c029
+# %% ../nbs/92_command.ipynb #c031
 def doctor(
     given:dict, # Options as given; there are none
 ):
@@ -333,7 +339,7 @@ def doctor(
         print(f"data: {name}: " + (f"found, {folder}" if found else
               f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
 
-# %% ../nbs/92_command.ipynb #c031
+# %% ../nbs/92_command.ipynb #c033
 def _glue(words):
     "`['--lr', '-1e-3']` -> `['--lr=-1e-3']`"
     glued = []
@@ -342,7 +348,7 @@ def _glue(words):
         else: glued.append(word)
     return glued
 
-# %% ../nbs/92_command.ipynb #c034
+# %% ../nbs/92_command.ipynb #c036
 def main(
     argv=None, # Words of the command line; `None`: those of this process
 ):
