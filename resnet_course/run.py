@@ -43,8 +43,9 @@ def write_whole(
             os.fsync(f.fileno())
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
-    except BaseException:
+    except BaseException as e:
         Path(tmp).unlink(missing_ok=True)
+        if isinstance(e, OSError): e.filename = e.filename or str(path)  # a full disk does not say which file
         raise
 
 # %% ../nbs/91_run.ipynb #c008

@@ -224,7 +224,7 @@ def test_full_disk(small, tmp_path):
     out = tmp_path/'run'
     done = subprocess.run([sys.executable, '-m', 'resnet_course', *map(str, train(small, out))], capture_output=True, text=True, preexec_fn=small_disk)
     assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
-    assert 'free space' in done.stderr.splitlines()[-1]
+    assert str(out/'checkpoint.pt') in done.stderr and 'free space' in done.stderr.splitlines()[-1]
     assert [f.name for f in out.iterdir()] == ['config.json']  # no file cut short
 
 
