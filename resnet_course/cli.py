@@ -242,7 +242,6 @@ def _fit(out, config, spec, broken, checkpoint):
     "Train as `spec` says, write the run folder, say how it went"
     import torch
     from fastai.callback.progress import ProgressCallback
-    from fastai.callback import schedule
     from fastai.torch_core import set_seed
     from resnet_course.data import get_data
     from resnet_course.resizing import ProgressiveResize
@@ -323,7 +322,6 @@ def doctor(
     given:dict, # Options as given; there are none
 ):
     "`resnet-course doctor`"
-    import torch
     from fastai.data.external import fastai_path
     from resnet_course.data import DATASETS
     from resnet_course.run import environment

@@ -1,5 +1,4 @@
 "Shared by the tests: the repository, a small folder of images, the command run in this process"
-import random
 import shutil
 from pathlib import Path
 
