@@ -1,0 +1,171 @@
+"""Train variants of a net side by side on Imagenette and record every run: accuracy by seed, not by luck.
+
+usage: python bench/accuracy.py EXPERIMENT --json FILE [--seeds 0 1 2] [--epochs 5] [--size 64]
+
+Images are decoded once, resized to 9/8 of `--size` and held in memory; training takes a random crop of `--size` and a
+random flip, validation the middle. Runs already in FILE are kept, so a stopped experiment goes on where it was.
+"""
+import argparse
+import json
+import random
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.tracker import ReduceLROnPlateau
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.optimizer import SGD
+from fastai.torch_core import set_seed
+from fastai.vision.core import imagenet_stats
+from fastcore.parallel import parallel
+from PIL import Image
+from torch import nn
+
+from resnet_course.cost import cost_table
+from resnet_course.data import find_data, list_images
+from resnet_course.layers import ConvLayer
+from resnet_course.resblock import PadShortcut, conv_shortcut, pool_shortcut
+from resnet_course.resnet import ResNet, resnet18
+from resnet_course.run import environment, write_whole
+from resnet_course.train import best_precision, get_learner
+
+
+class NoShortcut(nn.Module):
+    "What makes a block plain: nothing is added"
+    def __init__(self, ni, nf, stride): super().__init__()
+    def forward(self, x): return 0
+
+
+def plain_start(ni, nf, stride):
+    "A basic block whose last norm starts at 1, so that plain and residual nets start alike"
+    return nn.Sequential(ConvLayer(ni, nf, stride=stride), ConvLayer(nf, nf, act_cls=None))
+
+
+def net(layers, shortcut): return partial(ResNet, layers=layers, width=32, block=plain_start, shortcut=shortcut)
+
+
+def one_cycle(learn, epochs): learn.fit_one_cycle(epochs, 3e-3)
+
+
+def paper(learn, epochs):
+    "The recipe of He et al. (2015): SGD with momentum, a tenth of the rate when the validation loss stands still"
+    learn.opt_func = partial(SGD, mom=0.9)
+    learn.fit(epochs, 0.1, wd=1e-4, cbs=ReduceLROnPlateau(monitor='valid_loss', patience=1))
+
+
+# name: (what it asks, {variant: (makes the net from n_out, trains it, batch size)})
+EXPERIMENTS = {
+    'depth': ("Plain and residual nets of 20 and 56 layers (claim D1), 32 channels after the stem", {
+        f'{name}, {depth} layers': (net(layers, shortcut), one_cycle, 128)
+        for depth, layers in ((20, [2, 2, 2, 2]), (56, [6, 7, 7, 6]))
+        for name, shortcut in (('plain', NoShortcut), ('residual', pool_shortcut))}),
+    'shortcuts': ("ResNet-18 with three shortcuts (claim S1)", {
+        name: (partial(resnet18, shortcut=shortcut), one_cycle, 128)
+        for name, shortcut in (('pad', PadShortcut), ('conv', conv_shortcut), ('pool', pool_shortcut))}),
+    'recipe': ("The residual paper's training recipe beside one-cycle (claim D3), ResNet-18 with 32 channels after the stem", {
+        "paper's recipe": (partial(resnet18, width=32), paper, 256),
+        'one-cycle': (partial(resnet18, width=32), one_cycle, 128)}),
+}
+
+
+def decode(file, side):
+    with Image.open(file) as im: return np.asarray(im.convert('RGB').resize((side, side), Image.Resampling.BILINEAR))
+
+
+class Crops:
+    "Images and labels; `size` pixels at a random place, half of them mirrored, or the middle"
+    def __init__(self, images, labels, size, train): self.images, self.labels, self.size, self.train = images, labels, size, train
+    def __len__(self): return len(self.images)
+    def __getitem__(self, i):
+        spare = self.images.shape[-1]-self.size
+        top, left = (random.randint(0, spare), random.randint(0, spare)) if self.train else (spare//2, spare//2)
+        crop = self.images[i, :, top:top+self.size, left:left+self.size]
+        return crop.flip(-1) if self.train and random.random() < 0.5 else crop, self.labels[i]
+
+
+def load(source, size):
+    "Class names and, for each split, images `(n,3,9/8 size,9/8 size)` in uint8 and labels"
+    files = list_images(find_data(source))
+    classes = sorted({f.parent.name for f in files['train']})
+    tensors = {}
+    for split, fs in files.items():
+        images = parallel(partial(decode, side=size*9//8), fs, threadpool=True, n_workers=2, progress=False)
+        tensors[split] = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+                          torch.tensor([classes.index(f.parent.name) for f in fs]))
+    return classes, tensors
+
+
+def loaders(tensors, size, bs):
+    "fastai `DataLoaders`: training and validation batches, and the training images as they are"
+    mean, std = (torch.tensor(s).view(3, 1, 1)*255 for s in imagenet_stats)
+    def batches(split, train):
+        return DataLoader(Crops(*tensors[split], size, train), bs=bs if train else 256, shuffle=train, drop_last=train,
+                          after_batch=lambda b: ((b[0].float()-mean)/std, b[1]), device=torch.device('cpu'))
+    return DataLoaders(batches('train', True), batches('val', False), batches('train', False), device=torch.device('cpu'))
+
+
+class Clock(Callback):
+    "Seconds of each epoch, training and validation"
+    def before_fit(self): self.seconds = []
+    def before_epoch(self): self.began = time.perf_counter()
+    def after_epoch(self): self.seconds.append(time.perf_counter()-self.began)
+
+
+def train(make, fit, bs, seed, args, classes, tensors):
+    "One run: the history of its epochs, and at the end loss and accuracy on the training images as they are"
+    set_seed(seed, reproducible=True)
+    learn = get_learner(loaders(tensors, args.size, bs), make(len(classes)), cbs=Clock())
+    with learn.no_bar(), learn.no_logging():
+        fit(learn, args.epochs)
+        rows = [[*values, s] for values, s in zip(learn.recorder.values, learn.clock.seconds)]
+        loss, accuracy = learn.validate(ds_idx=2)
+    names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
+    return {'seed': seed, 'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': [
+        {'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows)]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('experiment', choices=EXPERIMENTS)
+    parser.add_argument('--json', type=Path, required=True)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--epochs', type=int, default=5)
+    parser.add_argument('--size', type=int, default=64)
+    parser.add_argument('--data', default='imagenette-160')
+    parser.add_argument('--copy', default='the official archive', help="which copy of the images this is")
+    args = parser.parse_args()
+    what, variants = EXPERIMENTS[args.experiment]
+    classes, tensors = load(args.data, args.size)
+    env = environment('cpu')
+    counts = {split: len(labels) for split, (_, labels) in tensors.items()}
+    result = {
+        'name': args.json.stem, 'what': f"{what}; {args.epochs} epochs at {args.size} px",
+        'command': f'python bench/accuracy.py {args.experiment} --data {args.data} --size {args.size} --epochs {args.epochs}',
+        'commit': subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
+        'data': {'source': args.data, **counts, 'copy': args.copy}, 'precision': best_precision('cpu'),
+        'machine': env['machine'], 'versions': env['versions'], 'variants': {}, 'runs': []}
+    if args.json.exists():
+        before = json.loads(args.json.read_text())
+        if before['command'] != result['command']: parser.error(f"{args.json} holds another experiment: {before['command']}")
+        result['runs'] = before['runs']
+    for name, (make, _, _) in variants.items():
+        total = cost_table(make(len(classes)), args.size).iloc[-1]
+        result['variants'][name] = {'params': int(total['params']), 'MACs': int(total['MACs'])}
+    done = {(run['variant'], run['seed']) for run in result['runs']}
+    for seed in args.seeds:
+        for name, (make, fit, bs) in variants.items():
+            if (name, seed) in done: continue
+            run = {'variant': name, **train(make, fit, bs, seed, args, classes, tensors)}
+            result['runs'].append(run)
+            write_whole(args.json, (json.dumps(result, indent=1)+'\n').encode())
+            last = run['history'][-1]
+            print(f"{name}, seed {seed}: accuracy {last['accuracy']:.3f}, training accuracy {run['train_accuracy']:.3f}, "
+                  f"{sum(h['seconds'] for h in run['history']):.0f} s", flush=True)
+
+
+if __name__ == '__main__': main()
