@@ -28,9 +28,11 @@ from torch import nn
 
 from resnet_course.cost import cost_table
 from resnet_course.data import find_data, list_images
+from resnet_course.heads import fc_head, pool_head
+from resnet_course.inception import aux_loss, googlenet
 from resnet_course.layers import ConvLayer
 from resnet_course.resblock import PadShortcut, conv_shortcut, pool_shortcut
-from resnet_course.resnet import ResNet, resnet18
+from resnet_course.resnet import ResNet, create_model, resnet18
 from resnet_course.run import environment, write_whole
 from resnet_course.train import best_precision, get_learner
 
@@ -49,7 +51,23 @@ def plain_start(ni, nf, stride):
 def net(layers, shortcut): return partial(ResNet, layers=layers, width=32, block=plain_start, shortcut=shortcut)
 
 
+def with_head(head):
+    "Eight 3x3 layers to 256 maps of a sixteenth of the side, 4 px at 64 px, and the head"
+    def make(n_out):
+        layers, ni = [], 3
+        for nf in (32, 64, 128, 256):
+            layers += [ConvLayer(ni, nf, stride=2), ConvLayer(nf, nf)]
+            ni = nf
+        return nn.Sequential(*layers, head(n_out))
+    return make
+
+
 def one_cycle(learn, epochs): learn.fit_one_cycle(epochs, 3e-3)
+
+
+def with_aux_loss(learn, epochs):
+    learn.loss_func = aux_loss
+    one_cycle(learn, epochs)
 
 
 def paper(learn, epochs):
@@ -70,6 +88,16 @@ EXPERIMENTS = {
     'recipe': ("The residual paper's training recipe beside one-cycle (claim D3), ResNet-18 with 32 channels after the stem", {
         "paper's recipe": (partial(resnet18, width=32), paper, 256),
         'one-cycle': (partial(resnet18, width=32), one_cycle, 128)}),
+    'heads': ("One convolutional body with three heads (chapter 3)", {
+        'fully connected': (with_head(lambda n: fc_head(256, 4, n, hidden=1024)), one_cycle, 128),
+        'fully connected, no dropout': (with_head(lambda n: fc_head(256, 4, n, hidden=1024, p=0.)), one_cycle, 128),
+        'pooled': (with_head(lambda n: pool_head(256, n)), one_cycle, 128)}),
+    'googlenet': ("GoogLeNet with batchnorm, without and with auxiliary heads (claim D4)", {
+        'no auxiliary heads': (googlenet, one_cycle, 128),
+        'two auxiliary heads': (partial(googlenet, aux=True), with_aux_loss, 128)}),
+    'families': ("Nets of several families by one recipe (claim V4)", {
+        name: (partial(create_model, name), one_cycle, 128)
+        for name in ('resnet18', 'squeezenet1_0', 'mobilenet_v2', 'densenet121', 'resnext50_32x4d')}),
 }
 
 

@@ -7,7 +7,7 @@ __all__ = ['MODELS', 'conv_stem', 'deep_stem', 'ResNet', 'resnet18', 'resnet34',
            'create_model', 'build_model']
 
 # %% ../nbs/07_resnet.ipynb #c005
-import difflib
+import difflib, importlib, inspect
 from collections import OrderedDict
 from torch import nn
 from .layers import ConvLayer
@@ -92,14 +92,18 @@ MODELS = {f.__name__: f for f in (resnet18, resnet34, resnet50, resnet101, resne
 
 # %% ../nbs/07_resnet.ipynb #c038
 def create_model(
-    name:str, # One of `MODELS`
+    name:str, # A net of this chapter or of chapter 10, e.g. `'resnet50'` or `'mobilenet_v2'`
     n_out:int=1000, # Classes
     **kwargs, # Passed on to the net
 ) -> nn.Module:
     "Any net of the course by its name"
+    if name not in MODELS: importlib.import_module('resnet_course.relatives')  # adds the nets of chapter 10
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4) or MODELS
         raise ValueError(f"no net is called {name!r}; did you mean {' or '.join(near)}?")
+    takes = inspect.signature(MODELS[name]).parameters
+    unknown = [k for k in kwargs if k not in takes and 'kwargs' not in takes]
+    if unknown: raise ValueError(f"{name} takes no {unknown[0]}; leave it out, or take a ResNet")
     return MODELS[name](n_out, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c041
@@ -109,4 +113,4 @@ def build_model(
 ) -> nn.Module:
     "The net that a configuration describes"
     if spec.get('layers'): return ResNet(n_out, spec['layers'], spec['expansion'], width=spec['width'])
-    return create_model(spec['arch'], n_out, width=spec['width'])
+    return create_model(spec['arch'], n_out, **({} if spec['width']==64 else {'width': spec['width']}))
