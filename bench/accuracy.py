@@ -31,7 +31,7 @@ from resnet_course.data import find_data, list_images
 from resnet_course.heads import fc_head, pool_head
 from resnet_course.inception import aux_loss, googlenet
 from resnet_course.layers import ConvLayer
-from resnet_course.resblock import PadShortcut, conv_shortcut, pool_shortcut
+from resnet_course.resblock import PadShortcut, basic_block, conv_shortcut, pool_shortcut
 from resnet_course.resnet import ResNet, create_model, resnet18
 from resnet_course.run import environment, write_whole
 from resnet_course.train import best_precision, get_learner
@@ -43,12 +43,11 @@ class NoShortcut(nn.Module):
     def forward(self, x): return 0
 
 
-def plain_start(ni, nf, stride):
-    "A basic block whose last norm starts at 1, so that plain and residual nets start alike"
+def usual_block(ni, nf, stride):
+    "A basic block whose last norm starts at 1, so that plain and residual nets differ in the shortcut alone"
     return nn.Sequential(ConvLayer(ni, nf, stride=stride), ConvLayer(nf, nf, act_cls=None))
 
 
-def net(layers, shortcut): return partial(ResNet, layers=layers, width=32, block=plain_start, shortcut=shortcut)
 
 
 def with_head(head):
@@ -79,9 +78,10 @@ def paper(learn, epochs):
 # name: (what it asks, {variant: (makes the net from n_out, trains it, batch size)})
 EXPERIMENTS = {
     'depth': ("Plain and residual nets of 20 and 56 layers (claim D1), 32 channels after the stem", {
-        f'{name}, {depth} layers': (net(layers, shortcut), one_cycle, 128)
-        for depth, layers in ((20, [2, 2, 2, 2]), (56, [6, 7, 7, 6]))
-        for name, shortcut in (('plain', NoShortcut), ('residual', pool_shortcut))}),
+        f'{name}, {depth} layers': (partial(ResNet, layers=layers, width=32, block=block, shortcut=shortcut), one_cycle, 128)
+        for name, block, shortcut in (('plain', usual_block, NoShortcut), ('residual', usual_block, pool_shortcut),
+                                      ('residual from zero', basic_block, pool_shortcut))
+        for depth, layers in ((20, [2, 2, 2, 2]), (56, [6, 7, 7, 6]))}),
     'shortcuts': ("ResNet-18 with three shortcuts (claim S1)", {
         name: (partial(resnet18, shortcut=shortcut), one_cycle, 128)
         for name, shortcut in (('pad', PadShortcut), ('conv', conv_shortcut), ('pool', pool_shortcut))}),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'make_parser', 'check_net', 'net_spec', 'pick_device', 'run_spec', 'usable_images', 'train', 'predict',
-           'cost', 'doctor', 'main']
+           'cost', 'archs', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
 import argparse, json, math, os, re, shutil, signal, sys, tempfile, time, warnings
@@ -49,13 +49,13 @@ class _Parser(argparse.ArgumentParser):
 def _net_options(add):
     add('--layers', type=_integers, metavar='3,4,6,3', help="blocks in each of the four groups, instead of a name")
     add('--expansion', type=int, metavar='N', help="with --layers: 1 for basic blocks (default), 4 for bottlenecks")
-    add('--width', type=int, metavar='N', help="channels of the stem, a multiple of 4 (default 64)")
+    add('--width', type=int, metavar='N', help="channels of a ResNet's stem, a multiple of 4 (default 64)")
 
 # %% ../nbs/92_command.ipynb #c012
 def _train_options(add):
     add('--data', metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
-    add('--arch', metavar='NAME', help="resnet18 (default), resnet34, resnet50, resnet101, resnet152")
+    add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
     add('--size', type=_size, metavar='PX', help="side of the images in a batch")
     add('--presize', type=_size, metavar='PX', help="side each image is resized to before a batch is cropped from it")
     add('--progressive', type=_sizes, metavar='96,128,160',
@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         p.set_defaults(func=func)
         return p.add_argument
 
-    add = command('train', train, "Train a ResNet, by default on the embedded digits, in under a minute.")
+    add = command('train', train, "Train a net, by default a ResNet-18 on the embedded digits, in under a minute.")
     _train_options(add)
     _net_options(add)
 
@@ -99,6 +99,8 @@ def make_parser() -> argparse.ArgumentParser:
     _net_options(add)
     add('--size', type=_size, metavar='PX', default=224, help="side of the image (default 224)")
     add('--classes', type=_whole(1, ""), metavar='N', default=1000, help="default 1000")
+
+    command('archs', archs, "Every net that has a name, with its parameters and multiply-adds at 224 px.")
 
     command('doctor', doctor, "What a bug report needs: versions, device, data found and missing, and what to do.")
     return parser
@@ -318,6 +320,21 @@ def cost(
     print(table.to_string(index=False, formatters=formats))
 
 # %% ../nbs/92_command.ipynb #c031
+def archs(
+    given:dict, # Options as given; there are none
+):
+    "`resnet-course archs`"
+    import torch
+    import resnet_course.relatives  # adds its nets to MODELS
+    from resnet_course.cost import cost_table
+    from resnet_course.resnet import MODELS
+    row = f'{{:<{max(map(len, MODELS))}}}  {{:>11}}  {{:>14}}'
+    print(row.format('name', 'params', 'MACs at 224 px'))
+    for name,make in MODELS.items():
+        with torch.device('meta'): total = cost_table(make()).iloc[-1]
+        print(row.format(name, f'{total.params:,}', f'{total.MACs:,}'), flush=True)
+
+# %% ../nbs/92_command.ipynb #c034
 def doctor(
     given:dict, # Options as given; there are none
 ):
@@ -337,7 +354,7 @@ def doctor(
         print(f"data: {name}: " + (f"found, {folder}" if found else
               f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
 
-# %% ../nbs/92_command.ipynb #c033
+# %% ../nbs/92_command.ipynb #c036
 def _glue(words):
     "`['--lr', '-1e-3']` -> `['--lr=-1e-3']`"
     glued = []
@@ -346,7 +363,7 @@ def _glue(words):
         else: glued.append(word)
     return glued
 
-# %% ../nbs/92_command.ipynb #c036
+# %% ../nbs/92_command.ipynb #c039
 def main(
     argv=None, # Words of the command line; `None`: those of this process
 ):

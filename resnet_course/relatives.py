@@ -50,9 +50,10 @@ def bottleneck(
     groups:int=1, # Groups of the 3x3 convolution; must divide its channels
 ) -> nn.Sequential: # `(b,ni,h,w)` -> `(b,nf,ceil(h/stride),ceil(w/stride))`
     "`_conv_block` with any width and groups in the middle (Zagoruyko and Komodakis, 2016; Xie et al., 2016)"
+    if squeeze<1: raise ValueError(f"squeeze={squeeze} is below 1; 1 keeps the channels, 4 is a ResNet's")
     mid = nf//squeeze
     if mid*squeeze!=nf or mid<1:
-        raise ValueError(f"nf={nf} is not divisible by squeeze={squeeze}; take e.g. nf={max(nf//squeeze, 1)*squeeze}")
+        raise ValueError(f"nf={nf} is not divisible by squeeze={squeeze}; take e.g. nf={max(mid, 1)*squeeze}")
     if groups<1 or mid%groups:
         raise ValueError(f"groups={groups} does not divide the {mid} channels in the middle (nf={nf}, "
                          f"squeeze={squeeze}); take a divisor of {mid}, or another width")
@@ -181,6 +182,8 @@ def densenet(
     growth:int=32, # Channels that each layer adds; the stem has twice as many
 ) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
     "Groups of dense layers; between two of them, half the channels and half the side (Huang et al., 2016)"
+    if not layers: raise ValueError("layers is empty; a DenseNet needs a group or more, e.g. [6,12,24,16]")
+    if growth<1: raise ValueError(f"growth={growth}: a dense layer adds at least one channel, e.g. 32")
     groups,nf = [],2*growth
     for i,n in enumerate(layers):
         between = [] if i==0 else [*pre_conv(nf, nf//2, 1), nn.AvgPool2d(2)]

@@ -79,6 +79,27 @@ def test_every_command_has_help(command):
         assert status == 0 and out.startswith(f'usage: resnet-course {name}')
 
 
+def test_archs(command):
+    "A line for each net, in the numbers of its cost table"
+    from resnet_course.cost import cost_table
+    from resnet_course.resnet import MODELS, create_model
+    status, out, _ = command('archs')
+    lines = [line.split() for line in out.splitlines()[1:]]
+    assert status == 0 and [line[0] for line in lines] == list(MODELS) and {'nin', 'mobilenet_v2', 'resnet152'} < set(MODELS)
+    total = cost_table(create_model('squeezenet1_0')).iloc[-1]
+    assert ['squeezenet1_0', f'{total.params:,}', f'{total.MACs:,}'] in lines
+
+
+@pytest.mark.parametrize('name', ['nin', 'googlenet', 'wide_resnet50_2', 'resnext50_32x4d', 'seresnet50', 'resnetv2_50', 'densenet121',
+                                  'squeezenet1_0', 'mobilenet_v2'])
+def test_train_and_predict_by_name(command, small, tmp_path, name):
+    words = ['--epochs', '1', '--size', '32', '--presize', '32', '--bs', '12', '--workers', '0']
+    status, _, err = command('train', '--arch', name, '--data', small, '--out', tmp_path/'run', *words)
+    assert status == 0, err
+    status, out, err = command('predict', tmp_path/'run'/'model.safetensors', next((small/'val').glob('3/*.png')))
+    assert status == 0 and '%' in out, err
+
+
 def test_cost_of_own_layers(command):
     status, out, _ = command('cost', '--layers', '1,1,1,1', '--expansion', '4', '--size', '65', '--classes', '10')
     assert status == 0 and out.splitlines()[-1].split()[0] == 'total'
