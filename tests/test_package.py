@@ -88,7 +88,8 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
 
 
 @pytest.mark.parametrize('folder, keys', [('resnet_course', ['requirements']), ('tests', ['requirements', 'dev_requirements']),
-                                          ('tools', ['requirements', 'dev_requirements']), ('nbs', ['requirements', 'dev_requirements'])])
+                                          ('tools', ['requirements', 'dev_requirements']), ('bench', ['requirements', 'dev_requirements']),
+                                          ('nbs', ['requirements', 'dev_requirements'])])
 def test_every_import_is_declared(folder, keys):
     own = {'resnet_course', 'conftest'} | set(sys.stdlib_module_names)
     distributions = packages_distributions()
@@ -117,7 +118,10 @@ def test_recorded_experiments_are_complete(path):
     assert {'name', 'what', 'command', 'commit', 'data', 'machine', 'versions', 'precision', 'runs'} <= set(result)
     assert result['name'] == path.stem and re.fullmatch('[0-9a-f]{40}', result['commit'])
     assert {'source', 'train', 'val', 'copy'} <= set(result['data'])
-    assert len({run['seed'] for run in result['runs']}) >= 3
+    seeds = {}
     for run in result['runs']:
+        seeds.setdefault(run.get('variant'), []).append(run['seed'])
         assert [h['epoch'] for h in run['history']] == list(range(1, len(run['history'])+1))
         assert all(0 < h['accuracy'] < 1 and h['seconds'] > 0 for h in run['history'])
+    assert all(len(set(s)) == len(s) >= 3 for s in seeds.values()), seeds
+    if 'variants' in result: assert set(seeds) == set(result['variants'])
