@@ -71,7 +71,7 @@ def with_aux_loss(learn, epochs):
 
 def paper(learn, epochs):
     "The recipe of He et al. (2015): SGD with momentum, a tenth of the rate when the validation loss stands still"
-    learn.opt_func = partial(SGD, mom=0.9)
+    learn.opt_func = partial(SGD, mom=0.9, decouple_wd=False)  # weight decay in the gradient, as then
     learn.fit(epochs, 0.1, wd=1e-4, cbs=ReduceLROnPlateau(monitor='valid_loss', patience=1))
 
 
