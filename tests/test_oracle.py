@@ -25,10 +25,11 @@ def reference(name):
 
 
 def copy_by_position(source, target):
-    "Random weights and statistics, the same in both nets"
+    "Random weights and statistics, the same in both nets, of a size that keeps the activations alive"
     torch.manual_seed(0)
     for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True):
-        if a.is_floating_point(): a.copy_(torch.rand_like(a)*0.2 + (0.9 if a.dim() == 1 else -0.1))
+        if a.dim() > 1: torch.nn.init.kaiming_uniform_(a)
+        elif a.is_floating_point(): a.uniform_(0.9, 1.1)
         b.copy_(a.view_as(b) if a.shape[2:] == (1, 1) else a)  # timm's resnetv2 has a 1x1 convolution for a linear head
 
 
