@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['count_macs', 'cost_table']
 
-# %% ../nbs/02_cost.ipynb #c024
+# %% ../nbs/02_cost.ipynb #c025
 import math
 import pandas as pd
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-# %% ../nbs/02_cost.ipynb #c025
+# %% ../nbs/02_cost.ipynb #c026
 def count_macs(
     m:nn.Module, # One layer
     out:torch.Tensor, # What it gave
@@ -25,7 +25,7 @@ def count_macs(
     if isinstance(m, nn.Linear): return out.numel()*m.in_features
     return 0
 
-# %% ../nbs/02_cost.ipynb #c032
+# %% ../nbs/02_cost.ipynb #c033
 def cost_table(
     model:nn.Module, # Any net that takes images; it is left as it was
     size:int=224, # Side of the square image, pixels

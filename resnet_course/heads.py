@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['fc_head', 'pool_head', 'confidence_maps', 'nin_block', 'nin']
 
-# %% ../nbs/03_last_layers.ipynb #c003
+# %% ../nbs/03_last_layers.ipynb #c006
 import torch
 from torch import nn
 from torch.nn import functional as F
 from .layers import ConvLayer
 
-# %% ../nbs/03_last_layers.ipynb #c004
+# %% ../nbs/03_last_layers.ipynb #c015
 def fc_head(
     ni:int, # Channels of the last feature maps
     side:int, # Side of the last feature maps, pixels
@@ -25,7 +25,7 @@ def fc_head(
         nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(p),
         nn.Linear(hidden, n_out))
 
-# %% ../nbs/03_last_layers.ipynb #c005
+# %% ../nbs/03_last_layers.ipynb #c022
 def pool_head(
     ni:int, # Channels of the last feature maps
     n_out:int, # Classes
@@ -34,7 +34,7 @@ def pool_head(
     "Average each feature map, then one linear layer (Lin et al., 2013; Szegedy et al., 2014)"
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *([nn.Dropout(p)] if p else []), nn.Linear(ni, n_out))
 
-# %% ../nbs/03_last_layers.ipynb #c006
+# %% ../nbs/03_last_layers.ipynb #c063
 def confidence_maps(
     features:torch.Tensor, # Last feature maps, `(b,ni,h,w)`
     linear:nn.Linear, # The layer that follows the average
@@ -42,7 +42,7 @@ def confidence_maps(
     "Evidence for each class at each pixel: the linear layer before the average instead of after it (Zhou et al., 2015)"
     return F.conv2d(features, linear.weight[..., None, None], linear.bias)
 
-# %% ../nbs/03_last_layers.ipynb #c007
+# %% ../nbs/03_last_layers.ipynb #c078
 def nin_block(
     ni:int, # Channels in
     nf:int, # Channels out
@@ -52,7 +52,7 @@ def nin_block(
     "One convolution, then two 1x1 with as many channels: a small net on each pixel (Lin et al., 2013)"
     return nn.Sequential(ConvLayer(ni, nf, ks, stride), ConvLayer(nf, nf, 1), ConvLayer(nf, nf, 1))
 
-# %% ../nbs/03_last_layers.ipynb #c008
+# %% ../nbs/03_last_layers.ipynb #c084
 def nin(
     n_out:int=1000, # Classes
 ) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`

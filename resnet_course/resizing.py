@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['size_schedule', 'set_size', 'ProgressiveResize']
 
-# %% ../nbs/09_progressive_resizing.ipynb #c019
+# %% ../nbs/09_progressive_resizing.ipynb #c020
 from fastai.callback.core import Callback
 from fastai.vision.augment import RandomResizedCropGPU
 
-# %% ../nbs/09_progressive_resizing.ipynb #c020
+# %% ../nbs/09_progressive_resizing.ipynb #c021
 def size_schedule(
     sizes, # Sides in the order they are used, pixels, e.g. `[64,96,128]`
     n_epoch:int, # Epochs in all, at least one a size
@@ -20,7 +20,7 @@ def size_schedule(
     share,left = divmod(n_epoch, len(sizes))
     return [size for i,size in enumerate(sizes) for _ in range(share + (i>=len(sizes)-left))]
 
-# %% ../nbs/09_progressive_resizing.ipynb #c025
+# %% ../nbs/09_progressive_resizing.ipynb #c026
 def set_size(
     dls, # `DataLoaders` from `get_data`
     size:int, # Side of the images in a batch from now on, pixels
@@ -33,7 +33,7 @@ def set_size(
                          "make the DataLoaders with get_data")
     for tfm in tfms: tfm.size = (size,size)
 
-# %% ../nbs/09_progressive_resizing.ipynb #c028
+# %% ../nbs/09_progressive_resizing.ipynb #c029
 class ProgressiveResize(Callback):
     "Train each epoch at the size that `size_schedule` gives it"
     order = -5

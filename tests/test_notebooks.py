@@ -1,4 +1,4 @@
-"Every notebook runs top to bottom; every exercise's stub fails its check and its folded solution passes"
+"Every notebook runs top to bottom; every exercise's stub fails its check and its folded solution passes; claims come out as stored"
 import re
 
 import pytest
@@ -6,6 +6,9 @@ from conftest import ROOT
 from fastcore.nbio import read_nb, write_nb
 from nbdev import test as nbdev_test
 
+from resnet_course.claims import CLAIMS, Claim
+
+FLAGS = ['slow', 'cuda', 'notest']
 NOTEBOOKS = [*sorted((ROOT/'nbs').glob('*.ipynb')), ROOT/'index.ipynb']
 TRY = re.compile(r'^try_exercise\((\w+)\)$', re.M)
 SOLUTION = re.compile(r'<summary>Solution</summary>\s*```python\n(.*?)```', re.S)
@@ -28,14 +31,25 @@ def solve(nb):
     return n
 
 
+def stored_claims(nb):
+    "The claims in the outputs of the cells that this test runs"
+    ran = (c for c in nb.cells if c.cell_type == 'code' and not any(f'#| {flag}' in c.source.splitlines() for flag in FLAGS))
+    return [o['data'][Claim.mime] for c in ran for o in c.get('outputs', []) if Claim.mime in o.get('data', {})]
+
+
+def to_compare(record): return {k: v for k, v in record.items() if k in ('id', 'says') or not record['varies']}
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook(path):
     nb = read_nb(path)
-    exercises = solve(nb)
+    stored, exercises = stored_claims(nb), solve(nb)
     if path.parent.name == 'nbs' and path.stem < '90': assert exercises >= 2, f"{path.name} has {exercises} exercises with a folded solution; a chapter has two or more"
     solved = path.with_name(f'.solved-{path.name}')
     write_nb(nb, solved)
+    CLAIMS.clear()
     try:
-        ok, _ = nbdev_test.test_nb(solved, skip_flags=['slow', 'cuda', 'notest'], basepath=path.parent)
+        ok, _ = nbdev_test.test_nb(solved, skip_flags=FLAGS, basepath=path.parent)
     finally: solved.unlink()
     assert ok
+    assert [to_compare(vars(c)) for c in CLAIMS] == [to_compare(r) for r in stored], "run the notebook again (tools/run_notebooks.py), then 94 and index.ipynb"
