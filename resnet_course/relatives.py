@@ -11,7 +11,6 @@ __all__ = ['group', 'assemble', 'bare_conv', 'pre_conv', 'PreActBlock', 'resnetv
 # %% ../nbs/10_relatives.ipynb #c006
 from collections import OrderedDict
 from functools import partial
-import torch
 from torch import nn
 from .bottleneck import _conv_block
 from .heads import nin, pool_head
