@@ -48,8 +48,6 @@ def usual_block(ni, nf, stride):
     return nn.Sequential(ConvLayer(ni, nf, stride=stride), ConvLayer(nf, nf, act_cls=None))
 
 
-
-
 def with_head(head):
     "Eight 3x3 layers to 256 maps of a sixteenth of the side, 4 px at 64 px, and the head"
     def make(n_out):
