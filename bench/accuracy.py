@@ -162,7 +162,7 @@ def main():
     parser.add_argument('--epochs', type=int, default=5)
     parser.add_argument('--size', type=int, default=64)
     parser.add_argument('--data', default='imagenette-160')
-    parser.add_argument('--copy', default='the official archive', help="which copy of the images this is")
+    parser.add_argument('--copy', default='not named', help="which copy of the images this is, for the record")
     args = parser.parse_args()
     what, variants = EXPERIMENTS[args.experiment]
     classes, tensors = load(args.data, args.size)
@@ -177,7 +177,7 @@ def main():
     if args.json.exists():
         before = json.loads(args.json.read_text())
         if before['command'] != result['command']: parser.error(f"{args.json} holds another experiment: {before['command']}")
-        result['runs'] = before['runs']
+        result['runs'], result['note'] = before['runs'], before['note']
     for name, (make, _, _) in variants.items():
         total = cost_table(make(len(classes)), args.size).iloc[-1]
         result['variants'][name] = {'params': int(total['params']), 'MACs': int(total['MACs'])}

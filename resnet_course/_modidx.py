@@ -162,6 +162,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'resnet_course.resnet.resnet50': ('resnet.html#resnet50', 'resnet_course/resnet.py')},
             'resnet_course.results': { 'resnet_course.results.compare': ('results.html#compare', 'resnet_course/results.py'),
                                        'resnet_course.results.difference': ('results.html#difference', 'resnet_course/results.py'),
+                                       'resnet_course.results.find_folder': ('results.html#find_folder', 'resnet_course/results.py'),
                                        'resnet_course.results.last_epochs': ('results.html#last_epochs', 'resnet_course/results.py'),
                                        'resnet_course.results.origin': ('results.html#origin', 'resnet_course/results.py'),
                                        'resnet_course.results.read_result': ('results.html#read_result', 'resnet_course/results.py'),

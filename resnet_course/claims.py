@@ -9,6 +9,7 @@ __all__ = ['SOURCES', 'CLAIMS', 'Claim', 'claim', 'read_claims']
 import json, re
 from pathlib import Path
 import pandas as pd
+from .results import find_folder
 
 # %% ../nbs/94_what_we_checked.ipynb #c014
 SOURCES = {  # each source in our words, and the ids of what it claims
@@ -64,8 +65,7 @@ def read_claims(
     folder=None, # The notebooks' folder; `None`: `nbs` here or in the nearest folder above
 ) -> pd.DataFrame: # Columns of `Claim`, `verdict`, `notebook`, `heading`, `link`; in the order of the chapters
     "What the cells of all notebooks found, as their stored outputs have it, each with the nearest heading above it"
-    here,rows = Path.cwd(),[]
-    folder = Path(folder) if folder else next(p/'nbs' for p in (here, *here.parents) if (p/'nbs').is_dir())
+    folder,rows = Path(folder) if folder else find_folder('nbs'),[]
     for file in sorted(folder.glob('[0-9]*.ipynb')):
         heading = file.stem
         for cell in json.loads(file.read_text())['cells']:

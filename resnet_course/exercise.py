@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['try_exercise']
 
-# %% ../nbs/90_exercise.ipynb #c002
+# %% ../nbs/90_exercise.ipynb #c004
 def try_exercise(
     check, # Function that asserts what the exercise asks for
 ):

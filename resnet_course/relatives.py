@@ -182,7 +182,6 @@ def densenet(
 ) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
     "Groups of dense layers; between two of them, half the channels and half the side (Huang et al., 2016)"
     if not layers: raise ValueError("layers is empty; a DenseNet needs a group or more, e.g. [6,12,24,16]")
-    if growth<1: raise ValueError(f"growth={growth}: a dense layer adds at least one channel, e.g. 32")
     groups,nf = [],2*growth
     for i,n in enumerate(layers):
         between = [] if i==0 else [*pre_conv(nf, nf//2, 1), nn.AvgPool2d(2)]
