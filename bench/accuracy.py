@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -150,13 +151,14 @@ def train(make, fit, bs, seed, args, classes, tensors):
         rows = [[*values, s] for values, s in zip(learn.recorder.values, learn.clock.seconds)]
         loss, accuracy = learn.validate(ds_idx=2)
     names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
-    return {'seed': seed, 'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': [
+    return {'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': [
         {'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows)]}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('experiment', choices=EXPERIMENTS)
+def options(doc, experiments):
+    "The command line of a recorded experiment"
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('experiment', choices=experiments)
     parser.add_argument('--json', type=Path, required=True)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--epochs', type=int, default=5)
@@ -164,33 +166,44 @@ def main():
     parser.add_argument('--data', default='imagenette-160')
     parser.add_argument('--copy', default='not named', help="which copy of the images this is, for the record")
     args = parser.parse_args()
-    what, variants = EXPERIMENTS[args.experiment]
-    classes, tensors = load(args.data, args.size)
+    script = Path(sys.argv[0]).name
+    args.command = f'python bench/{script} {args.experiment} --data {args.data} --size {args.size} --epochs {args.epochs}'
+    return args
+
+
+def record(args, what, variants, costs, counts, run):
+    "Do the runs that `args.json` lacks, `run(variant, seed)` each, and write the file after every one"
     env = environment('cpu')
-    counts = {split: len(labels) for split, (_, labels) in tensors.items()}
     result = {
-        'name': args.json.stem, 'what': f"{what}; {args.epochs} epochs at {args.size} px",
-        'command': f'python bench/accuracy.py {args.experiment} --data {args.data} --size {args.size} --epochs {args.epochs}',
+        'name': args.json.stem, 'what': what, 'command': args.command,
         'commit': subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
         'data': {'source': args.data, **counts, 'copy': args.copy}, 'precision': best_precision('cpu'),
-        'machine': env['machine'], 'versions': env['versions'], 'variants': {}, 'runs': []}
+        'machine': env['machine'], 'versions': env['versions'], 'variants': costs, 'runs': []}
     if args.json.exists():
         before = json.loads(args.json.read_text())
-        if before['command'] != result['command']: parser.error(f"{args.json} holds another experiment: {before['command']}")
+        if before['command'] != args.command: sys.exit(f"{args.json} holds another experiment: {before['command']}")
         result['runs'], result['note'] = before['runs'], before['note']
+    done = {(r['variant'], r['seed']) for r in result['runs']}
+    for seed in args.seeds:
+        for name in variants:
+            if (name, seed) in done: continue
+            result['runs'].append({'variant': name, 'seed': seed, **run(name, seed)})
+            write_whole(args.json, (json.dumps(result, indent=1)+'\n').encode())
+            history = result['runs'][-1]['history']
+            print(f"{name}, seed {seed}: accuracy {history[-1]['accuracy']:.3f}, {sum(h['seconds'] for h in history):.0f} s", flush=True)
+
+
+def main():
+    args = options(__doc__, EXPERIMENTS)
+    what, variants = EXPERIMENTS[args.experiment]
+    classes, tensors = load(args.data, args.size)
+    costs = {}
     for name, (make, _, _) in variants.items():
         total = cost_table(make(len(classes)), args.size).iloc[-1]
-        result['variants'][name] = {'params': int(total['params']), 'MACs': int(total['MACs'])}
-    done = {(run['variant'], run['seed']) for run in result['runs']}
-    for seed in args.seeds:
-        for name, (make, fit, bs) in variants.items():
-            if (name, seed) in done: continue
-            run = {'variant': name, **train(make, fit, bs, seed, args, classes, tensors)}
-            result['runs'].append(run)
-            write_whole(args.json, (json.dumps(result, indent=1)+'\n').encode())
-            last = run['history'][-1]
-            print(f"{name}, seed {seed}: accuracy {last['accuracy']:.3f}, training accuracy {run['train_accuracy']:.3f}, "
-                  f"{sum(h['seconds'] for h in run['history']):.0f} s", flush=True)
+        costs[name] = {'params': int(total['params']), 'MACs': int(total['MACs'])}
+    record(args, f"{what}; {args.epochs} epochs at {args.size} px", variants, costs,
+           {split: len(labels) for split, (_, labels) in tensors.items()},
+           lambda name, seed: train(*variants[name], seed, args, classes, tensors))
 
 
 if __name__ == '__main__': main()

@@ -363,7 +363,6 @@ def fast_learner(
     "`get_learner` with a fused optimiser, plain tensors, and losses and metrics that stay on the device"
     if compile: model.compile()
     cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *cbs]
-    learn = get_learner(dls, model, precision, opt_func=opt_func, cbs=cbs, **kwargs)
-    learn.metrics = [DeviceMetric(metrics)]
+    learn = get_learner(dls, model, precision, opt_func=opt_func, metrics=DeviceMetric(metrics), cbs=cbs, **kwargs)
     learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss()
     return learn

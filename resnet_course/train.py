@@ -42,11 +42,11 @@ def get_learner(
     dls, # `DataLoaders` with labels
     model:nn.Module,
     precision:str='auto', # `'auto'`, `'fp32'`, `'bf16'` or `'fp16'`
-    **kwargs, # Passed on to `Learner`
+    **kwargs, # Passed on to `Learner`, e.g. another `loss_func`
 ) -> Learner:
     "A `Learner` with cross-entropy and accuracy, in the format that suits the device of `dls`"
     if precision=='auto': precision = best_precision(dls.device)
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} is unknown; take auto, {', '.join(PRECISIONS)}")
-    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), metrics=accuracy, **kwargs)
+    learn = Learner(dls, model, **{'loss_func': CrossEntropyLossFlat(), 'metrics': accuracy, **kwargs})
     return learn.add_cbs([cb() for cb in PRECISIONS[precision]])
