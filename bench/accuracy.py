@@ -6,9 +6,7 @@ Images are decoded once, resized to 9/8 of `--size` and held in memory; training
 random flip, validation the middle. Runs already in FILE are kept, so a stopped experiment goes on where it was.
 """
 import argparse
-import json
 import random
-import subprocess
 import sys
 import time
 from functools import partial
@@ -27,6 +25,7 @@ from fastcore.parallel import parallel
 from PIL import Image
 from torch import nn
 
+from measure import save, start
 from resnet_course.cost import cost_table
 from resnet_course.data import find_data, list_images
 from resnet_course.heads import fc_head, pool_head
@@ -34,8 +33,7 @@ from resnet_course.inception import aux_loss, googlenet
 from resnet_course.layers import ConvLayer
 from resnet_course.resblock import PadShortcut, basic_block, conv_shortcut, pool_shortcut
 from resnet_course.resnet import ResNet, create_model, resnet18
-from resnet_course.run import environment, write_whole
-from resnet_course.train import best_precision, get_learner
+from resnet_course.train import get_learner
 
 
 class NoShortcut(nn.Module):
@@ -173,22 +171,13 @@ def options(doc, experiments):
 
 def record(args, what, variants, costs, counts, run):
     "Do the runs that `args.json` lacks, `run(variant, seed)` each, and write the file after every one"
-    env = environment('cpu')
-    result = {
-        'name': args.json.stem, 'what': what, 'command': args.command,
-        'commit': subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
-        'data': {'source': args.data, **counts, 'copy': args.copy}, 'precision': best_precision('cpu'),
-        'machine': env['machine'], 'versions': env['versions'], 'variants': costs, 'runs': []}
-    if args.json.exists():
-        before = json.loads(args.json.read_text())
-        if before['command'] != args.command: sys.exit(f"{args.json} holds another experiment: {before['command']}")
-        result['runs'], result['note'] = before['runs'], before['note']
+    result = start(args, what, {'source': args.data, **counts, 'copy': args.copy}, variants=costs)
     done = {(r['variant'], r['seed']) for r in result['runs']}
     for seed in args.seeds:
         for name in variants:
             if (name, seed) in done: continue
             result['runs'].append({'variant': name, 'seed': seed, **run(name, seed)})
-            write_whole(args.json, (json.dumps(result, indent=1)+'\n').encode())
+            save(args, result)
             history = result['runs'][-1]['history']
             print(f"{name}, seed {seed}: accuracy {history[-1]['accuracy']:.3f}, {sum(h['seconds'] for h in history):.0f} s", flush=True)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cache_folder', 'cache_file', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu',
-           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_data', 'fused_adam', 'DeviceSmoothLoss',
-           'DeviceMetric', 'DeviceLoss', 'PlainTensors', 'CudaGraph', 'fast_learner']
+           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam',
+           'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'PlainTensors', 'CudaGraph', 'fast_learner']
 
 # %% ../nbs/12_speed.ipynb #c003
 import json, math, os, shutil, tempfile, zlib
@@ -20,7 +20,6 @@ from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Learner
-from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import TensorCategory, TensorImage, find_bs
@@ -33,7 +32,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.ops import roi_align
 from . import CourseError
-from .data import RGBImage, find_data, get_data, image_fault, list_images
+from .data import RGBImage, find_data, get_data, image_fault, list_images, refuse_broken
 from .train import get_learner
 
 # %% ../nbs/12_speed.ipynb #c005
@@ -79,11 +78,7 @@ def _decode(files, presize, progress):
         try: images[i] = np.asarray(resize(RGBImage.create(files[i]), split_idx=1))
         except Exception: return image_fault(files[i]) or 'changed while it was read'
     faults = parallel(put, range(len(files)), threadpool=True, n_workers=os.cpu_count(), progress=progress)
-    broken = [f"{f} ({fault})" for f,fault in zip(files, faults) if fault]
-    if broken:
-        more = f" and {len(broken)-3} more" if len(broken)>3 else ""
-        raise CourseError(f"{len(broken)} of {len(files)} images cannot be read: {', '.join(broken[:3])}{more}; "
-                          "mend or remove them, or leave them out with skip")
+    refuse_broken({f: fault for f,fault in zip(files, faults) if fault}, len(files))
     return torch.from_numpy(images)
 
 # %% ../nbs/12_speed.ipynb #c010
@@ -257,6 +252,19 @@ class CachedDL(TfmdDL):
             yield TensorImage(x), TensorCategory(self.labels[idxs.to(images.device, non_blocking=True)])
 
 # %% ../nbs/12_speed.ipynb #c022
+def fast_tfms(
+    presize:int, # As in `get_tfms`
+    resize:int, # As in `get_tfms`
+    flip:bool=True, # Mirror half of the training images
+    min_scale:float=0.35, # Smallest share of an image's area in a training crop
+    lighting:bool=False, # Change brightness and contrast as the book does
+) -> tuple: # Item transforms, batch transforms
+    "`get_tfms` for batches of bytes, with a box for each image"
+    crop = BatchRandomResizedCrop(resize, min_scale, flip)
+    if not lighting: return [Resize(presize)], [crop, NormalizeBytes()]
+    return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
+
+# %% ../nbs/12_speed.ipynb #c023
 def fast_data(
     source, # A name in `DATASETS`, a fastai URL, or a folder with `train/` and `val/`
     presize:int, # Side of the images in the cache, pixels
@@ -266,22 +274,20 @@ def fast_data(
     skip=(), # Files to leave out
     min_scale:float=0.35, # Smallest share of an image's area in a training crop
     lighting:bool=False, # Change brightness and contrast as the book does
-    workers:int=0, # For images that are not in the cache, as in `get_data`
+    workers:int=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
     device=None, # Where the batches go; `None`: the GPU if there is one
     progress:bool=False, # Show a progress bar while the cache is made
 ) -> DataLoaders: # As from `get_data`, but faster
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
-    plain = get_data(source, presize, resize, bs, skip=skip, workers=workers, device=device)
+    plain = get_data(source, presize, resize, bs, skip=skip, workers=0, device=device)
     images,files = cached_images(source, presize, skip, progress)
     cache = images.to(plain.device),{f: i for i,f in enumerate(files)}
-    tfms = [BatchRandomResizedCrop(resize, min_scale, flip=source!='digits')]
-    if lighting: tfms += [IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
-    else: tfms.append(NormalizeBytes())
-    def loader(dl): return CachedDL(dl.dataset, cache, bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last, num_workers=workers,
+    _,tfms = fast_tfms(presize, resize, source!='digits', min_scale, lighting)
+    def loader(dl): return CachedDL(dl.dataset, cache, bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last, num_workers=0,
                                     after_item=dl.after_item, after_batch=tfms, device=plain.device)
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
-# %% ../nbs/12_speed.ipynb #c024
+# %% ../nbs/12_speed.ipynb #c025
 def fused_adam(
     params, # As a `Learner` gives them
     lr:float=1e-3,
@@ -296,7 +302,7 @@ def fused_adam(
               {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
     return OptimWrapper(opt=torch.optim.AdamW(groups, lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c025
+# %% ../nbs/12_speed.ipynb #c026
 class DeviceSmoothLoss(AvgSmoothLoss):
     "`AvgSmoothLoss` that stays where the loss is"
     def accumulate(self, learn):
@@ -304,21 +310,21 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
         self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c026
+# %% ../nbs/12_speed.ipynb #c027
 class DeviceMetric(AvgMetric):
     "`AvgMetric` that stays where the predictions are"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c027
+# %% ../nbs/12_speed.ipynb #c028
 class DeviceLoss(AvgLoss):
     "`AvgLoss` that stays where the loss is"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c028
+# %% ../nbs/12_speed.ipynb #c029
 class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
@@ -326,7 +332,7 @@ class PlainTensors(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/12_speed.ipynb #c029
+# %% ../nbs/12_speed.ipynb #c030
 class CudaGraph(Callback):
     "Record forward and backward pass as a CUDA graph for each shape of training batch, and replay it"
     order = 15  # inside mixed precision
@@ -347,7 +353,7 @@ class CudaGraph(Callback):
         self.model.forward = self.graphs[shape]
     def after_fit(self): self.model.forward = self.plain
 
-# %% ../nbs/12_speed.ipynb #c030
+# %% ../nbs/12_speed.ipynb #c031
 def fast_learner(
     dls:DataLoaders, # From `fast_data`, or any
     model:nn.Module,

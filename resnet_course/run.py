@@ -10,6 +10,7 @@ __all__ = ['COLUMNS', 'write_whole', 'save_model', 'load_model', 'predict', 'sav
 import io, json, os, pickle, platform, tempfile, time
 from importlib.metadata import version
 from pathlib import Path
+import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback, CancelFitException
@@ -26,6 +27,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch import nn
 from . import CourseError, __version__
 from .data import RGBImage, get_tfms
+from .fast import fast_tfms
 from .resnet import build_model
 
 # %% ../nbs/91_run.ipynb #c005
@@ -83,7 +85,7 @@ def predict(
     fn, # Image file
 ) -> pd.Series: # Probability of each class, largest first
     "Class probabilities of one image, prepared as in validation"
-    item_tfms,batch_tfms = get_tfms(spec['presize'], spec['size'])
+    item_tfms,batch_tfms = (get_tfms if spec.get('recipe', 'book')=='book' else fast_tfms)(spec['presize'], spec['size'])
     x = Pipeline([*item_tfms, ToTensor()], split_idx=1)(RGBImage.create(fn))
     x = Pipeline(batch_tfms, split_idx=1)(x[None].to(next(model.parameters()).device))
     return pd.Series(model(x)[0].softmax(-1).tolist(), spec['classes']).sort_values(ascending=False)
@@ -92,6 +94,14 @@ def predict(
 COLUMNS = ['epoch', 'train_loss', 'valid_loss', 'accuracy', 'seconds', 'lr', 'size']
 
 # %% ../nbs/91_run.ipynb #c018
+def _plain(v):
+    "Python's own dictionaries, lists and numbers for fastai's and NumPy's; tensors as they are"
+    if isinstance(v, dict): return {k: _plain(x) for k,x in v.items()}
+    if isinstance(v, tuple): return tuple(map(_plain, v))
+    if isinstance(v, (list,L)): return list(map(_plain, v))
+    return v.item() if isinstance(v, np.generic) else v
+
+# %% ../nbs/91_run.ipynb #c019
 def save_state(
     learn:Learner,
     folder:Path, # Run folder, there already
@@ -99,16 +109,13 @@ def save_state(
     rows:list, # History so far, a dict an epoch
 ):
     "Write checkpoint, history and model, each whole; a resume reads the checkpoint alone, so it comes first"
-    opt = learn.opt.state_dict()
-    opt = {'state': [dict(s) for s in opt['state']],
-           'hypers': [{k: float(v) for k,v in h.items()} for h in opt['hypers']]}
     buffer = io.BytesIO()
-    torch.save({'spec': spec, 'rows': rows, 'model': learn.model.state_dict(), 'opt': opt}, buffer)
+    torch.save({'spec': spec, 'rows': rows, 'model': learn.model.state_dict(), 'opt': _plain(learn.opt.state_dict())}, buffer)
     write_whole(folder/'checkpoint.pt', buffer.getvalue())
     write_whole(folder/'history.csv', pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False).encode())
     save_model(folder/'model.safetensors', learn.model, spec)
 
-# %% ../nbs/91_run.ipynb #c020
+# %% ../nbs/91_run.ipynb #c021
 class SaveRun(Callback):
     "Seed each epoch, stop at a loss that is not finite, and after each epoch write checkpoint, history and model"
     order = 55  # after fastai's Recorder, whose row it keeps
@@ -145,7 +152,7 @@ class SaveRun(Callback):
         self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {r['size']}  train loss {r['train_loss']:.3f}  "
                     f"valid loss {r['valid_loss']:.3f}  accuracy {r['accuracy']:.1%}  {seconds:.0f} s")
 
-# %% ../nbs/91_run.ipynb #c022
+# %% ../nbs/91_run.ipynb #c023
 def load_checkpoint(
     path, # `checkpoint.pt` of a run folder
 ) -> dict: # `spec`, `rows`, `model`, `opt`
@@ -155,7 +162,7 @@ def load_checkpoint(
         raise CourseError(f"{path} is cut short or holds more than numbers ({type(e).__name__}); "
                           "nothing in it was run: remove the run folder and start again") from None
 
-# %% ../nbs/91_run.ipynb #c025
+# %% ../nbs/91_run.ipynb #c026
 @patch
 def fit_run(self:Learner,
     save:SaveRun, # Writes the run, and knows the rows done before
@@ -166,12 +173,13 @@ def fit_run(self:Learner,
     self.create_opt()
     if checkpoint:
         self.model.load_state_dict(checkpoint['model'])
-        self.opt.load_state_dict({'state': checkpoint['opt']['state'], 'hypers': L(checkpoint['opt']['hypers'])})
+        opt = checkpoint['opt']
+        self.opt.load_state_dict({**opt, 'hypers': L(opt['hypers'])} if 'hypers' in opt else opt)
     if save.start < save.spec['epochs']:
         self.fit_one_cycle(save.spec['epochs'], save.spec['lr'], cbs=[save, *cbs], start_epoch=save.start)
     if save.fault: raise CourseError(save.fault)
 
-# %% ../nbs/91_run.ipynb #c035
+# %% ../nbs/91_run.ipynb #c036
 def environment(
     device, # Where the net runs
 ) -> dict:
@@ -185,13 +193,13 @@ def environment(
                'gpu': torch.cuda.get_device_name(device) if device.type=='cuda' else None}
     return {'versions': versions, 'machine': machine}
 
-# %% ../nbs/91_run.ipynb #c038
+# %% ../nbs/91_run.ipynb #c039
 def _png(fig):
     buffer = io.BytesIO()
     fig.savefig(buffer, format='png', dpi=120)
     return buffer.getvalue()
 
-# %% ../nbs/91_run.ipynb #c039
+# %% ../nbs/91_run.ipynb #c040
 def plot_curves(
     rows, # History, a dict an epoch
 ) -> Figure:
@@ -208,7 +216,7 @@ def plot_curves(
     for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
-# %% ../nbs/91_run.ipynb #c041
+# %% ../nbs/91_run.ipynb #c042
 def plot_confusion(
     targets, # True class of each validation image
     preds, # Predicted class

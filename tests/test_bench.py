@@ -1,24 +1,36 @@
-"The recorded experiments can be run again: one line of a variant and seed at a time, kept when stopped"
-import importlib.util
+"Experiments and benchmarks can be run again: each record grows by what it lacks, and its ratios follow from what was measured"
 import json
 import sys
+from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 
 @pytest.fixture
-def accuracy(monkeypatch):
-    "bench/accuracy.py as a module, with one small experiment more; called with the words of a command line"
-    spec = importlib.util.spec_from_file_location('accuracy', ROOT/'bench'/'accuracy.py')
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    head = bench.with_head(lambda n: bench.pool_head(256, n))
-    bench.EXPERIMENTS['small'] = "Twice the same", {name: (head, bench.one_cycle, 8) for name in 'ab'}
+def bench(monkeypatch):
+    "A script of bench/ as a module, and a function that calls it with the words of a command line"
+    monkeypatch.syspath_prepend(str(ROOT/'bench'))
+    threads = torch.get_num_threads()
 
-    def run(*words):
-        monkeypatch.setattr(sys, 'argv', ['accuracy.py', *map(str, words)])
-        bench.main()
+    def load(name):
+        def run(*words):
+            monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, words)])
+            script.main()
+        script = import_module(name)
+        return script, run
+    yield load
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def accuracy(bench, monkeypatch):
+    "bench/accuracy.py with one small experiment more"
+    script, run = bench('accuracy')
+    head = script.with_head(lambda n: script.pool_head(256, n))
+    monkeypatch.setitem(script.EXPERIMENTS, 'small', ("Twice the same", {name: (head, script.one_cycle, 8) for name in 'ab'}))
     return run
 
 
@@ -34,3 +46,52 @@ def test_same_seed_same_result_and_a_stopped_experiment_goes_on(accuracy, small,
     runs = json.loads(file.read_text())['runs']
     assert runs[:2] == first['runs'] and [(r['variant'], r['seed']) for r in runs[2:]] == [('a', 1), ('b', 1)]
     with pytest.raises(SystemExit, match='another experiment'): accuracy(*words[:-4], '--epochs', 3, '--json', file)
+
+
+def test_turns_and_ratios(bench):
+    measure, _ = bench('measure')
+    called = []
+    make = lambda name, **facts: lambda: {'images': 8, 'run': lambda: called.append(name), **facts}  # noqa: E731
+    runs = measure.measure({name: make(name, MACs=n) for name, n in zip('abc', (6, 3, 6))}, 4, 'a')
+    assert ''.join(called) == 'abcbcacababc' and [len(run['seconds']) for run in runs] == [4, 4, 4]
+    for run, seconds in zip(runs, ([1, 2, 3], [2, 6, 3], [1, 1, 3])): run['seconds'] = seconds
+    measure.ratios(runs, 'a')
+    assert [run['ratio'] for run in runs] == [1, 2, 1] and [run['ratio per MAC'] for run in runs] == [1, 4, 1]
+    first = measure.table([{'case': 'x', **run} for run in runs], 'a').splitlines()[2].split()
+    assert first == ['x', 'b', '3', '1', '4', '2', '4']
+
+
+@pytest.mark.parametrize('name, base, words', [
+    ('input', 'ours', ['--bs', 4, '--batches', 1, '--rounds', 3]),
+    ('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--rounds', 2]),
+    ('epoch', 'ours', ['--bs', 8, '--rounds', 2]),
+    ('overhead', 'bare loop', ['--bs', 8, '--rounds', 3]),
+])
+def test_benchmarks_time_what_they_say(bench, small, tmp_path, capsys, name, base, words):
+    script, run = bench(name)
+    file = tmp_path/f'{name}.json'
+    words = ['--data', small, '--sizes', 32, *words, '--json', file]
+    run(*words)
+    record, out = json.loads(file.read_text()), capsys.readouterr().out
+    assert (record['name'], record['data']['train'], record['data']['val']) == (name, 24, 8)
+    seconds = {r['variant']: np.array(r['seconds'])/r['images'] for r in record['runs']}
+    (case, variants), = script.cases(script.parser().parse_args([str(w) for w in words])).items()
+    assert list(seconds) == list(variants) and {r['case'] for r in record['runs']} == {case}
+    for r in record['runs']:
+        assert (seconds[r['variant']] > 0).all() and len(r['seconds']) == words[words.index('--rounds')+1]
+        assert r['ratio'] == pytest.approx(np.median(seconds[r['variant']]/seconds[base]))
+        line, = [line for line in out.splitlines() if line.strip().startswith(f"{case} ") and f" {r['variant']} " in line and
+                 f"{np.median(1/seconds[r['variant']]):,.0f} " in line]
+    run(*words)
+    assert json.loads(file.read_text())['runs'] == record['runs'] and capsys.readouterr().out == out
+    with pytest.raises(SystemExit, match='another experiment'): run(*words, '--threads', 3)
+
+
+def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
+    _, run = bench('memory')
+    file, big = tmp_path/'memory.json', torch.ones(2**28)  # a GB here is not seen there
+    run('--data', small, '--benchmarks', 'overhead', '--sizes', 32, '--json', file)
+    floor, *runs = json.loads(file.read_text())['runs']
+    assert floor['variant'] == 'imports alone' and [r['variant'] for r in runs] == ['bare loop', 'Learner'] and len(big)
+    assert all(0 < floor['mapped'][0] < floor['MB'][0] < r['MB'][0] < 1500 for r in runs)
+    assert f"{runs[0]['MB'][0]:,.0f}" in capsys.readouterr().out

@@ -47,17 +47,19 @@ def test_learning_rate_from_the_finder_then_predict(command, small, tmp_path, mo
     assert all(sum(r['classes'].values()) == pytest.approx(1) and set(r['classes']) == {'3', '7'} for r in rows)
 
 
-def test_predict_agrees_with_validation(small, digits):
+@pytest.mark.parametrize('recipe', ['fast', 'book'])
+def test_predict_agrees_with_validation(small, recipe):
     "An image is prepared for a prediction as it is for validation"
     import torch
     from resnet_course.data import get_data
+    from resnet_course.fast import fast_data
     from resnet_course.run import predict
     from resnet_course.resnet import ResNet
     torch.manual_seed(0)
-    dls = get_data(small, 40, 33, bs=4, workers=0)
+    dls = (get_data if recipe == 'book' else fast_data)(small, 40, 33, bs=4, workers=0)
     model = ResNet(2, [1, 1, 1, 1], width=8).eval()
     with torch.no_grad(): expected = model(dls.valid.one_batch()[0]).softmax(1)
-    spec = dict(presize=40, size=33, classes=list(dls.vocab))
+    spec = dict(presize=40, size=33, recipe=recipe, classes=list(dls.vocab))
     for fn, p in zip(dls.valid_ds.items, expected):
         assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
 

@@ -1,0 +1,269 @@
+"The fast path: what it computes equals fastai's, its cache is whole or absent, and every fault is one line"
+import multiprocessing
+import os
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from fastai.optimizer import Adam
+from fastai.torch_core import TensorImage, set_seed
+from fastai.vision.augment import RandomResizedCrop
+from PIL import Image
+from scipy.stats import ks_2samp
+
+from resnet_course import CourseError
+from resnet_course import fast
+from resnet_course.data import get_data
+from resnet_course.fast import (BatchRandomResizedCrop, NormalizeBytes, cache_file, cached_images, crop_cpu, crop_gpu, fast_data,
+                                fast_learner, fused_adam, random_boxes, remove_cache)
+from resnet_course.resizing import set_size
+from resnet_course.resnet import ResNet
+
+
+def caches(folder): return sorted(folder.glob('.resnet_course/*'))
+
+
+# -- what it computes
+
+def test_validation_images_are_the_books(small):
+    "Undo the normalisation: the bytes in validation are those of fastai's Resize"
+    book, ours = get_data(small, 40, 40, bs=4, workers=0), fast_data(small, 40, 40, bs=4)
+    x, y = ours.valid.one_batch()
+    bytes_ours = ours.valid.after_batch.fs[-1].decode(x)
+    for image, label, fn in zip(bytes_ours, y, ours.valid_ds.items):
+        expected = book.valid.after_item(book.valid_ds[list(book.valid_ds.items).index(fn)])[0]
+        assert torch.equal(image.as_subclass(torch.Tensor), torch.as_tensor(np.asarray(expected)).reshape(image.shape))
+        assert ours.vocab[label] == fn.parent.name
+
+
+def test_normalised_as_fastai_does(small):
+    from fastai.data.transforms import IntToFloatTensor, Normalize
+    from fastai.vision.core import imagenet_stats
+    x = TensorImage(torch.randint(0, 256, (3, 3, 33, 65), dtype=torch.uint8))
+    expected = Normalize.from_stats(*imagenet_stats, cuda=False)(IntToFloatTensor()(x))
+    result = NormalizeBytes()(x)
+    assert torch.allclose(result, expected, atol=1e-5) and result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(NormalizeBytes().decode(result), x)
+
+
+@pytest.mark.parametrize('side', [160, 33])
+def test_boxes_are_drawn_as_fastai_draws_them(side):
+    random.seed(0)
+    torch.manual_seed(0)
+    crop, image = RandomResizedCrop(64, min_scale=0.35), Image.new('RGB', (side, side))
+    theirs = []
+    for _ in range(4000):
+        crop.before_call(image, 0)
+        (w, h), (left, top) = crop.cp_size, crop.tl
+        theirs.append([top, left, h, w])
+    ours, theirs = random_boxes(4000, side, side).numpy(), np.array(theirs)
+    assert ours.min() >= 0 and (ours[:, :2]+ours[:, 2:]).max() <= side
+    for name, a, b in zip(['top', 'left', 'height', 'width'], ours.T, theirs.T): assert ks_2samp(a, b).pvalue > 0.001, name
+    for f in (lambda b: b[:, 2]*b[:, 3], lambda b: b[:, 3]/b[:, 2], lambda b: b[:, 0]/(side-b[:, 2]+1)):
+        assert ks_2samp(f(ours), f(theirs)).pvalue > 0.001
+
+
+def test_half_are_mirrored_and_each_has_a_box_of_its_own():
+    torch.manual_seed(0)
+    ramp = torch.arange(160, dtype=torch.uint8).expand(1000, 3, 160, 160).contiguous(memory_format=torch.channels_last)
+    x = BatchRandomResizedCrop(32)(TensorImage(ramp), split_idx=0)
+    mirrored = x[:, 0, 0, 0] > x[:, 0, 0, -1]
+    assert 430 < mirrored.sum() < 570 and len(x[:, 0].flatten(1).unique(dim=0)) > 800
+    assert not (BatchRandomResizedCrop(32, flip=False)(TensorImage(ramp), split_idx=0)[:, 0, 0, 0] > 150).any()
+
+
+def test_lighting_is_fastais(digits):
+    dls = fast_data('digits', 32, 32, bs=512, lighting=True)
+    names = [type(f).__name__ for f in dls.train.after_batch.fs]
+    assert names == ['BatchRandomResizedCrop', 'IntToFloatTensor', 'Brightness', 'Contrast', 'Normalize']
+    plain = fast_data('digits', 32, 32, bs=512)
+    spread = [d.train.one_batch()[0].flatten(1).std(1).std() for d in (dls, plain)]
+    assert spread[0] > spread[1]
+
+
+def test_both_crops_agree():
+    "roi_align, for a GPU, and the antialiased resize of the CPU give nearly the same images"
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(8, 3, 20, 20)*255, (160, 160), mode='bicubic').clamp(0, 255).byte()
+    boxes, flips = random_boxes(8, 160, 160), torch.arange(8) % 2 == 0
+    for size in (64, 97, 128):
+        a = crop_cpu(smooth, boxes, flips, (size, size)).float()
+        b = crop_gpu(smooth, boxes, flips, (size, size))
+        assert (10*torch.log10(255**2/((a-b)**2).mean())) > 38
+
+
+def test_fused_adam_is_fastais_adam():
+    def weights(opt_func):
+        set_seed(0, True)
+        learn = Learner(fast_data('digits', 32, 32, bs=256), ResNet(10, [1, 1, 1, 1], width=8), loss_func=CrossEntropyLossFlat(), opt_func=opt_func)
+        start = [p.detach().clone() for p in learn.model.parameters()]
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3, cbs=[])
+        return start, list(learn.model.parameters())
+    (start, a), (_, b) = weights(Adam), weights(fused_adam)
+    assert max((p-q).abs().max() for p, q in zip(a, b)) < 1e-4
+    assert max((p-q).abs().max() for p, q in zip(a, start)) > 1e-3
+
+
+def test_norms_and_biases_do_not_decay():
+    net = ResNet(10, [1, 1, 1, 1], width=8)
+    groups = fused_adam([list(net.parameters())], wd=0.1).opt.param_groups
+    assert [g['weight_decay'] for g in groups] == [0.1, 0.] and sum(len(g['params']) for g in groups) == len(list(net.parameters()))
+    assert all(p.ndim == 1 for p in groups[1]['params'])
+
+
+@pytest.mark.skipif(not torch.cpu.get_capabilities().get('avx512_bf16', False), reason="this CPU computes no bfloat16")
+def test_precision_reaches_the_convolutions():
+    "fastai's own to_bf16 leaves them in float32 on a CPU"
+    seen = []
+    def dtype_of(learn):
+        hook = learn.model.group1.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+        with learn.no_bar(), learn.no_logging(): learn.fit(1)
+        hook.remove()
+        return seen[-1]
+    net = lambda: ResNet(10, [1, 1, 1, 1], width=8)
+    dls = fast_data('digits', 32, 32, bs=512)
+    assert dtype_of(fast_learner(dls, net())) == torch.bfloat16
+    with pytest.warns(UserWarning): assert dtype_of(Learner(dls, net(), loss_func=CrossEntropyLossFlat()).to_bf16()) == torch.float32
+
+
+def test_without_bfloat16_it_trains_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {})
+    assert not hasattr(fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8)), 'b_float16')
+
+
+def test_still_fastais_dataloaders(small):
+    from fastai.interpret import ClassificationInterpretation
+    import fastai.vision.learner  # noqa: F401  adds plot_top_losses
+    dls = fast_data(small, 40, 33, bs=4, device=torch.device('cpu'))
+    xb, yb = dls.one_batch()
+    assert xb.shape == (4, 3, 33, 33) and xb.is_contiguous(memory_format=torch.channels_last) and list(dls.vocab) == ['3', '7']
+    set_size(dls, 47)
+    assert dls.one_batch()[0].shape[-1] == 47
+    dls.show_batch()
+    learn = fast_learner(dls, ResNet(2, [1, 1, 1, 1], width=8))
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_one_cycle(1, 1e-3)
+        values = learn.recorder.values[-1]
+        assert ClassificationInterpretation.from_learner(learn).confusion_matrix().sum() == 8
+        preds, targets = learn.get_preds()
+        assert values[2] == pytest.approx((preds.argmax(1) == targets).float().mean().item())
+        assert values[1] == pytest.approx(torch.nn.functional.nll_loss(preds.log(), targets).item(), abs=0.02)
+        assert learn.predict(dls.valid_ds.items[0])[0] in ('3', '7')
+
+
+# -- the cache
+
+def test_decoded_once(small, monkeypatch):
+    first, files = cached_images(small, 40)
+    monkeypatch.setattr(fast, '_decode', None)  # called: TypeError
+    again, _ = cached_images(small, 40)
+    assert torch.equal(first, again) and len(caches(small)) == 1
+    assert remove_cache(small) > again.numel() and not caches(small)
+
+
+@pytest.mark.parametrize('change', ['touch', 'new file', 'no file', 'other size'])
+def test_stale(small, change):
+    before = cache_file(small, 40)[0]
+    cached_images(small, 40)
+    file = next((small/'train'/'3').iterdir())
+    if change == 'touch': os.utime(file, (1, 1))
+    if change == 'new file': shutil.copy(file, small/'train'/'7'/'new.png')
+    if change == 'no file': file.unlink()
+    images, files = cached_images(small, 48 if change == 'other size' else 40)
+    assert len(images) == len(files) == {'new file': 33, 'no file': 31}.get(change, 32)
+    assert len(caches(small)) == (2 if change == 'other size' else 1)
+    assert before.exists() == (change == 'other size')
+
+
+@pytest.mark.parametrize('harm', ['cut', 'altered', 'empty', 'other file'])
+def test_harmed_cache_is_made_again(small, harm):
+    images = cached_images(small, 40)[0].clone()
+    file = cache_file(small, 40)[0]
+    data = bytearray(file.read_bytes())
+    if harm == 'cut': data = data[:len(data)//2]
+    if harm == 'altered': data[-1000] ^= 1
+    if harm == 'empty': data = b''
+    if harm == 'other file': data = b'{"not": "ours"}'
+    file.write_bytes(data)
+    assert torch.equal(cached_images(small, 40)[0], images) and len(caches(small)) == 1
+
+
+def test_truncated_image_at_cache_time(small, refused, tmp_path):
+    file = next((small/'train'/'3').iterdir())
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(CourseError, match=f'1 of 32 images cannot be read: train/3/{file.name}'): cached_images(small, 40)
+    assert not caches(small)
+    assert len(cached_images(small, 40, skip={file})[0]) == 31
+
+
+def test_source_that_changes_while_it_is_read(small, monkeypatch):
+    decode = fast._decode
+    def slow(files, *args):
+        images = decode(files, *args)
+        os.utime(files[0], (1, 1))
+        return images
+    monkeypatch.setattr(fast, '_decode', slow)
+    with pytest.raises(CourseError, match='changed while it was read'): cached_images(small, 40)
+    assert not caches(small)
+
+
+@pytest.mark.parametrize('short', ['memory', 'disk'])
+def test_no_room(small, monkeypatch, short):
+    if short == 'memory': monkeypatch.setattr(fast.psutil, 'virtual_memory', lambda: type('m', (), {'available': 1000}))
+    else: monkeypatch.setattr(fast.shutil, 'disk_usage', lambda _: type('d', (), {'free': 1000}))
+    with pytest.raises(CourseError, match=f'32 images of 40 px take 0.00 GB decoded.* of {short}.*--recipe book'): cached_images(small, 40)
+    assert not (small/'.resnet_course').exists()
+
+
+def test_disk_that_fills_up(small, monkeypatch):
+    def full(tensors, file, metadata):
+        open(file, 'wb').write(b'half')
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(fast, 'save_file', full)
+    with pytest.raises(CourseError, match='No space left on device.*--recipe book'): cached_images(small, 40)
+    assert not caches(small)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(small):
+    small.chmod(0o555)
+    with pytest.raises(CourseError, match='writable'): cached_images(small, 40)
+    small.chmod(0o755)
+
+
+def test_cache_cannot_be_made(small):
+    (small/'.resnet_course').write_text('in the way')
+    with pytest.raises(CourseError, match='cannot keep decoded images.*--recipe book'): cached_images(small, 40)
+
+
+def _make(folder, barrier, queue):
+    barrier.wait()
+    queue.put(int(cached_images(folder, 40)[0].sum()))
+
+
+def test_two_processes_at_once(small):
+    context = multiprocessing.get_context('fork')
+    barrier, queue = context.Barrier(2), context.Queue()
+    both = [context.Process(target=_make, args=(small, barrier, queue)) for _ in range(2)]
+    for p in both: p.start()
+    sums = [queue.get(timeout=60) for _ in both]
+    for p in both: p.join()
+    assert sums[0] == sums[1] == int(cached_images(small, 40)[0].sum()) and len(caches(small)) == 1
+
+
+def test_graph_needs_a_gpu():
+    if torch.cuda.is_available(): pytest.skip("this machine has a GPU")
+    learn = fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8), graph=True)
+    with pytest.raises(ValueError, match='CUDA graphs need a GPU'), learn.no_bar(), learn.no_logging(): learn.fit(1)
+
+
+def test_compiled_in_place_keeps_names(monkeypatch):
+    net, compiled = ResNet(10, [1, 1, 1, 1], width=8), []
+    monkeypatch.setattr(net, 'compile', lambda: compiled.append(True))
+    learn = fast_learner(fast_data('digits', 32, 32, bs=512), net, compile=True)
+    assert compiled and not any('_orig_mod' in k for k in learn.model.state_dict())
