@@ -1,0 +1,126 @@
+"""What the benchmarks share: options, measuring in turns, the record and its table.
+
+A case holds variants; each round runs every variant once and starts one further on than the round before, so that a
+slow minute of the machine falls on all of them. `ratio` is the median over the rounds of the base's images/s divided
+by the variant's: how many times faster the base is.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import torch
+
+from resnet_course.data import find_data, list_images
+from resnet_course.run import environment, write_whole
+from resnet_course.train import best_precision
+
+PARTS = 'json', 'copy', 'rounds', 'sizes', 'nets', 'benchmarks'  # a record may grow by runs that differ in these
+
+
+def options(doc, rounds, sizes, threads=os.cpu_count()):
+    "The command line of a benchmark; more options may be added"
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--json', type=Path, help="where to keep every measurement; cases already there are not repeated")
+    parser.add_argument('--data', default='imagenette', help="imagenette: the 160 px set, above 160 px the 320 px set")
+    parser.add_argument('--copy', default='not named', help="which copy of the images this is, for the record")
+    parser.add_argument('--rounds', type=int, default=rounds)
+    parser.add_argument('--sizes', type=int, nargs='+', default=sizes)
+    parser.add_argument('--threads', type=int, default=threads)
+    return parser
+
+
+def source(args, size):
+    "Which images a size is cut from, and the side they are resized to first: their own, or the size if that is larger"
+    if args.data != 'imagenette': return args.data, size
+    return ('imagenette-160', 160) if size <= 160 else ('imagenette-320', 224)
+
+
+def start(args, what, data, **rest):
+    "The record to fill: how it was made and where; what `args.json` holds already is kept"
+    env = environment('cpu')
+    record = {
+        'name': args.json.stem if args.json else '', 'what': what, 'command': args.command,
+        'commit': subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
+        'data': data, 'precision': best_precision('cpu'), 'machine': env['machine'], 'versions': env['versions'], **rest, 'runs': []}
+    if args.json and args.json.exists():
+        before = json.loads(args.json.read_text())
+        if before['command'] != args.command: sys.exit(f"{args.json} holds another experiment: {before['command']}")
+        record['runs'], record['note'] = before['runs'], before['note']
+    return record
+
+
+def save(args, record):
+    if args.json: write_whole(args.json, (json.dumps(record, indent=1)+'\n').encode())
+
+
+def begin(args, what, **rest):
+    "`start` for a benchmark: its threads, its command, its images"
+    torch.set_num_threads(args.threads)
+    words = [f'--{k} {v}' for k, v in vars(args).items() if k not in PARTS]
+    args.command = ' '.join([f'python bench/{Path(sys.argv[0]).name}', *words])
+    name, _ = source(args, args.sizes[0])
+    counts = {split: len(files) for split, files in list_images(find_data(name)).items()}
+    return start(args, what, {'source': args.data, **counts, 'copy': args.copy}, **rest)
+
+
+def in_turns(variants, rounds):
+    "Seconds of each call, `{name: [seconds]}`"
+    seconds, names = {name: [] for name in variants}, list(variants)
+    for r in range(rounds):
+        k = r % len(names)
+        for name in names[k:]+names[:k]:
+            began = time.perf_counter()
+            variants[name]['run']()
+            seconds[name].append(time.perf_counter()-began)
+    return seconds
+
+
+def ratios(runs, base):
+    "Add to the runs of one case how many times faster `base` is, and the same for each multiply-add where they are known"
+    of = {run['variant']: run for run in runs}[base]
+    for run in runs:
+        run['ratio'] = median(s/run['images']*of['images']/b for s, b in zip(run['seconds'], of['seconds']))
+        if 'MACs' in run: run['ratio per MAC'] = run['ratio']*of['MACs']/run['MACs']
+
+
+def table(runs, base):
+    "A line for each run: images/s, the middle, the lowest and the highest of the rounds"
+    rows = []
+    for run in runs:
+        rates = [run['images']/s for s in run['seconds']]
+        row = {k: run[k] for k in ('case', 'variant', 'does') if k in run}
+        row |= {'images/s': median(rates), 'lowest': min(rates), 'highest': max(rates), f'{base} / this': run['ratio']}
+        if 'MACs' in run: row |= {'per operation': run['ratio per MAC']}
+        rows.append(row)
+    numbers = {'images/s': '{:,.0f}', 'lowest': '{:,.0f}', 'highest': '{:,.0f}', f'{base} / this': '{:.3g}', 'per operation': '{:.3g}'}
+    return pd.DataFrame(rows).to_string(index=False, formatters={k: f.format for k, f in numbers.items()})
+
+
+def measure(variants, rounds, base):
+    "Build the variants of one case, run them in turns, and give what goes into the record"
+    built = {name: make() for name, make in variants.items()}
+    seconds = in_turns(built, rounds)
+    runs = [{'variant': name, **{k: v for k, v in facts.items() if k != 'run'}, 'seconds': seconds[name]} for name, facts in built.items()]
+    ratios(runs, base)
+    return runs
+
+
+def benchmark(args, what, cases, base, **rest):
+    """Measure the cases that the record lacks, write it after each, and print the table; give the record.
+
+    `cases` is `{case: {variant: make}}`; `make()` gives `{'images': images in a run, 'run': what to time}` and what else
+    the record shall say.
+    """
+    record = begin(args, what, **rest)
+    for case, variants in cases.items():
+        if case in {run['case'] for run in record['runs']}: continue
+        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base)]
+        save(args, record)
+    print(table(record['runs'], base))
+    return record

@@ -1,0 +1,71 @@
+"""Peak memory of a loader, a training step and a whole epoch, each in a fresh process.
+
+usage: python bench/memory.py [--json FILE] [--benchmarks input step epoch] [--sizes 128]
+
+Each does one turn of the benchmark of that name. `MB` is the most that was resident (1 MB = 10^6 B), `worker` the same
+for the largest of its workers, `mapped` what of `MB` belongs to files at the end: libraries, and the decoded images,
+which the system gives up when memory is short. `imports alone` is the floor.
+"""
+import resource
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
+from statistics import median
+
+import pandas as pd
+import psutil
+import torch
+
+from measure import begin, options, save
+
+
+def cases(name, words):
+    "The cases of the benchmark of that name, and one that does nothing"
+    bench = import_module(name)
+    args = bench.parser().parse_args(words)
+    torch.set_num_threads(args.threads)
+    return {case: {'imports alone': lambda: {'run': lambda: None}, **variants} for case, variants in bench.cases(args).items()}
+
+
+def peak(name, words, case, variant):
+    "Run one variant here: megabytes of this process, of its largest worker, and of mapped files"
+    cases(name, words)[case][variant]()['run']()
+    unit = 1 if sys.platform == 'darwin' else 1024
+    own, worker = (resource.getrusage(who).ru_maxrss*unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    mapped = getattr(psutil.Process().memory_info(), 'shared', 0)
+    return {'MB': own/1e6, 'worker': worker/1e6, 'mapped': mapped/1e6}
+
+
+def in_fresh_process(*job):
+    # a process that is started directly inherits the peak of the one that starts it; the fork server's is small
+    with ProcessPoolExecutor(1, mp_context=get_context('forkserver')) as pool: return pool.submit(peak, *job).result()
+
+
+def table(runs):
+    rows = [{'case': run['case'], 'variant': run['variant'], **{k: median(run[k]) for k in ('MB', 'worker', 'mapped')}} for run in runs]
+    return pd.DataFrame(rows).to_string(index=False, float_format='{:,.0f}'.format)
+
+
+def parser():
+    parser = options(__doc__, 1, [128])
+    parser.add_argument('--benchmarks', nargs='+', default=['input', 'step', 'epoch'])
+    return parser
+
+
+def main():
+    args = parser().parse_args()
+    record = begin(args, "Peak memory of loaders, training steps and whole epochs")
+    for name in args.benchmarks:
+        words = ['--data', args.data, '--sizes', *map(str, args.sizes)]
+        for case, variants in cases(name, words).items():
+            label = f'{name}, {case}'
+            if label in {run['case'] for run in record['runs']}: continue
+            for variant in variants:
+                rounds = [in_fresh_process(name, words, case, variant) for _ in range(args.rounds)]
+                record['runs'].append({'case': label, 'variant': variant, **{k: [r[k] for r in rounds] for k in rounds[0]}})
+            save(args, record)
+    print(table(record['runs']))
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,70 @@
+"""Images/s of a training step - forward, loss, backward, optimiser - of one net in four libraries.
+
+usage: python bench/step.py [--json FILE] [--nets resnet18 resnet50] [--sizes 64 128 224]
+
+`ours`, `timm`, `fastai` and `torchvision` compute in the format of `best_precision`, channels last, with the fused
+optimiser of `fast_learner`; the `ordinary` form of each is float32, contiguous, with torch's AdamW as it comes. The
+first three compute the same operations. The images are random numbers, 10 classes.
+"""
+from functools import partial
+
+import timm
+import torch
+import torchvision
+from fastai.vision.models import xresnet
+from torch.nn.functional import cross_entropy
+
+from measure import benchmark, options
+from resnet_course.cost import cost_table
+from resnet_course.fast import fused_adam
+from resnet_course.resnet import create_model
+from resnet_course.train import best_precision
+
+LIBRARIES = {
+    'ours': lambda name: create_model(name, 10),
+    'timm': lambda name: timm.create_model(f'{name}d', num_classes=10),
+    'fastai': lambda name: getattr(xresnet, f'x{name}')(n_out=10),
+    'torchvision': lambda name: getattr(torchvision.models, name)(num_classes=10),
+}
+
+
+def build(args, size, name, make, ordinary):
+    torch.manual_seed(0)
+    net, bs = make(name), args.bs if size <= 128 else args.bs//2
+    macs, steps = int(cost_table(net, size).iloc[-1]['MACs']), max(1, args.batches*64**2//size**2)
+    layout = torch.contiguous_format if ordinary else torch.channels_last
+    net.train().to(memory_format=layout)
+    opt = torch.optim.AdamW(net.parameters()) if ordinary else fused_adam(net.parameters())
+    x, y = torch.randn(bs, 3, size, size).contiguous(memory_format=layout), torch.randint(10, (bs,))
+
+    def run(steps=steps):
+        for _ in range(steps):
+            with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
+                loss = cross_entropy(net(x), y)
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+    run(1)
+    return {'MACs': macs, 'images': bs*steps, 'run': run}
+
+
+def cases(args):
+    return {f'{name}, {size} px': {library+form: partial(build, args, size, name, make, bool(form))
+                                   for library, make in LIBRARIES.items() for form in ('', ', ordinary')}
+            for name in args.nets for size in args.sizes}
+
+
+def parser():
+    parser = options(__doc__, 5, [64, 128, 224])
+    parser.add_argument('--nets', nargs='+', default=['resnet18', 'resnet50'])
+    parser.add_argument('--bs', type=int, default=64, help="half as many above 128 px")
+    parser.add_argument('--batches', type=int, default=2, help="steps in a turn at 64 px, fewer of larger images")
+    return parser
+
+
+def main():
+    args = parser().parse_args()
+    benchmark(args, "Images/s of a training step of one net in four libraries", cases(args), 'ours', timm=timm.__version__)
+
+
+if __name__ == '__main__': main()
