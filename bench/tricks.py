@@ -6,10 +6,8 @@ The input is `fast_data`, the learner `fast_learner`; each variant differs from 
 """
 from functools import partial
 
-import torch
 from fastai.callback.core import Callback
 from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
-from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed
 from timm.layers import BlurPool2d
 from torch import nn
@@ -17,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from accuracy import Clock, options, record
 from resnet_course.cost import cost_table
-from resnet_course.fast import fast_data, fast_learner, fused_adam
+from resnet_course.fast import fast_data, fast_learner, fused_adam, fused_sgd
 from resnet_course.resizing import ProgressiveResize
 from resnet_course.resnet import resnet18
 
@@ -29,12 +27,6 @@ class EMA(Callback):
     def after_step(self): self.mean.update_parameters(self.model)
     def before_validate(self): self.last, self.learn.model = self.model, self.mean.module.eval()
     def after_validate(self): self.learn.model = self.last
-
-
-def fused_sgd(params, lr, wd=5e-4):
-    "SGD with Nesterov momentum; no decay for norms and biases"
-    groups = [{'params': [p for p in params if (p.ndim > 1) == decays], 'weight_decay': wd*decays} for decays in (True, False)]
-    return OptimWrapper(opt=torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True))
 
 
 def blurred(n_out, **kwargs):

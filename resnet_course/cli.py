@@ -19,9 +19,10 @@ DEFAULTS = {
 
 # %% ../nbs/92_command.ipynb #c008
 RECIPES = {
-    'fast':   dict(smooth=0.),
-    'book':   dict(smooth=0.),
-    'laptop': dict(smooth=0.1, data='imagenette-160', sizes=[64]*9+[96]*2+[128], epochs=12, bs=64)}
+    'fast':   dict(opt='fused Adam', lr=3e-3),
+    'book':   dict(opt="fastai's Adam", lr=3e-3),
+    'laptop': dict(opt='fused SGD', lr=0.2, bs=64, data='imagenette-160', width=32,
+                   sizes=[64]*8+[96]*10+[128]*10, epochs=28)}
 
 # %% ../nbs/92_command.ipynb #c010
 def _number(kind, rule, ok):
@@ -69,7 +70,7 @@ def _train_options(add):
         help="grow the images: equal shares of the epochs at these sizes, instead of --size")
     add('--epochs', type=_whole(1, ""), metavar='N')
     add('--lr', type=_learning_rate, metavar='LR',
-        help="highest learning rate of the one cycle (default 3e-3), or auto: ask the finder")
+        help="highest learning rate of the one cycle (default 3e-3; laptop 0.2), or auto: ask the finder")
     add('--bs', type=_whole(2, ": batchnorm needs two"), metavar='N', help="images in a batch")
     add('--seed', type=_whole(0, ""), metavar='N', help="default 0")
     add('--precision', choices=['auto','fp32','bf16','fp16'], help="default auto: what the device computes fastest")
@@ -132,7 +133,8 @@ def net_spec(
     given:dict, # Options as given
 ) -> dict: # `arch` or `layers` and `expansion`, and `width`
     "Which net the options ask for"
-    width = {'width': given.get('width', 64)}
+    recipe = {} if {'arch','layers'} & set(given) else RECIPES[given.get('recipe', 'fast')]
+    width = {'width': given.get('width', recipe.get('width', 64))}
     if 'layers' not in given:
         if 'expansion' in given:
             raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
@@ -160,7 +162,8 @@ def run_spec(
     data,recipe = data_of(given),given.get('recipe', 'fast')
     d = DEFAULTS.get(data, DEFAULTS['imagenette-160']) | RECIPES[recipe]
     epochs = given.get('epochs', d['epochs'])
-    sizes = given.get('progressive') or ([given['size']] if 'size' in given else d['sizes'][-epochs:])
+    usual = d['sizes'] if epochs==len(d['sizes']) else list(dict.fromkeys(d['sizes']))[-epochs:]
+    sizes = given.get('progressive') or ([given['size']] if 'size' in given else usual)
     size,listed = sizes[-1],','.join(map(str, sizes))
     if 'progressive' in given and sizes!=sorted(set(sizes)):
         raise CourseError(f"--progressive {listed} does not grow; give the sizes in rising order, each once")
@@ -170,7 +173,7 @@ def run_spec(
     if presize<size:
         raise CourseError(f"--presize {presize} is below the size {size}; a batch is cropped from the presized image: "
                           f"take {size} or more")
-    try: schedule = sizes if len(sizes)==epochs else size_schedule(list(dict.fromkeys(sizes)), epochs)
+    try: schedule = sizes if len(sizes)==epochs else size_schedule(sizes, epochs)
     except ValueError as e: raise CourseError(str(e)) from None
     device = pick_device(given.get('device', 'auto'))
     precision = given.get('precision', 'auto')
@@ -178,8 +181,8 @@ def run_spec(
         raise CourseError("--precision fp16 needs a GPU; on this CPU take bf16 or fp32")
     bs = given.get('bs', min(d['bs'], n_train))
     if bs>n_train: raise CourseError(f"--bs {bs} is more than the {n_train} training images; take at most that")
-    return {'data': data, 'recipe': recipe, 'smooth': d['smooth'], **net_spec(given), 'size': size, 'sizes': schedule, 'presize': presize, 'epochs': epochs,
-            'lr': given.get('lr', 3e-3), 'bs': bs, 'seed': given.get('seed', 0), 'device': device,
+    return {'data': data, 'recipe': recipe, 'opt': d['opt'], **net_spec(given), 'size': size, 'sizes': schedule, 'presize': presize, 'epochs': epochs,
+            'lr': given.get('lr', d['lr']), 'bs': bs, 'seed': given.get('seed', 0), 'device': device,
             'precision': best_precision(device) if precision=='auto' else precision,
             'workers': given.get('workers', 0 if data=='digits' else os.cpu_count()),
             'skip_broken': given.get('skip_broken', False), 'classes': classes}
@@ -260,20 +263,21 @@ def _fit(out, config, spec, broken, checkpoint):
     import torch
     from fastai.callback.progress import ProgressCallback
     from fastai.torch_core import set_seed
-    from fastai.losses import CrossEntropyLossFlat
     from resnet_course.data import get_data
-    from resnet_course.fast import fast_data, fast_learner
+    from resnet_course.fast import fast_data, fast_learner, fused_adam, fused_sgd
     from resnet_course.resizing import ProgressiveResize
     from resnet_course.resnet import build_model
     from resnet_course.run import SaveRun, plot_confusion, plot_curves, _png, write_whole
     from resnet_course.train import get_learner
     began = time.perf_counter()
     set_seed(spec['seed'], reproducible=True)
-    make_data,make_learner = (get_data,get_learner) if spec['recipe']=='book' else (fast_data,fast_learner)
+    make_data,make_learner,opt = {
+        "fastai's Adam": (get_data, get_learner, {}),
+        'fused Adam': (fast_data, fast_learner, {'opt_func': fused_adam}),
+        'fused SGD': (fast_data, fast_learner, {'opt_func': fused_sgd})}[spec['opt']]
     dls = make_data(spec['data'], spec['presize'], spec['size'], spec['bs'],
                     skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
-    learn = make_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'],
-                         loss_func=CrossEntropyLossFlat(label_smoothing=spec['smooth']))
+    learn = make_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'], **opt)
     if sys.stdout.isatty(): learn.create_mbar = False  # a bar an epoch
     else: learn.remove_cb(ProgressCallback)
     print(f"{spec['data']}: {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images "

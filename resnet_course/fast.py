@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cache_folder', 'cache_file', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu',
-           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam',
+           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam', 'fused_sgd',
            'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'PlainTensors', 'CudaGraph', 'fast_learner']
 
 # %% ../nbs/12_speed.ipynb #c003
@@ -288,6 +288,13 @@ def fast_data(
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
 # %% ../nbs/12_speed.ipynb #c025
+def _groups(params, wd):
+    "Norms and biases, the parameters with one dimension, apart: they do not decay"
+    params = [p for group in params for p in (group if isinstance(group, (list,tuple)) else [group])]
+    return [{'params': [p for p in params if p.ndim>1], 'weight_decay': wd},
+            {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
+
+# %% ../nbs/12_speed.ipynb #c026
 def fused_adam(
     params, # As a `Learner` gives them
     lr:float=1e-3,
@@ -297,12 +304,19 @@ def fused_adam(
     wd:float=0.01, # Decoupled weight decay; norms and biases have none
 ) -> OptimWrapper:
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
-    params = [p for group in params for p in (group if isinstance(group, (list,tuple)) else [group])]
-    groups = [{'params': [p for p in params if p.ndim>1], 'weight_decay': wd},
-              {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
-    return OptimWrapper(opt=torch.optim.AdamW(groups, lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
+    return OptimWrapper(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c026
+# %% ../nbs/12_speed.ipynb #c027
+def fused_sgd(
+    params, # As a `Learner` gives them
+    lr:float=0.1,
+    mom:float=0.9, # Nesterov momentum
+    wd:float=5e-4, # Weight decay, in the gradient; norms and biases have none
+) -> OptimWrapper:
+    "SGD with Nesterov momentum, computed by torch in one call for all parameters"
+    return OptimWrapper(opt=torch.optim.SGD(_groups(params, wd), lr=lr, momentum=mom, nesterov=True, fused=True))
+
+# %% ../nbs/12_speed.ipynb #c028
 class DeviceSmoothLoss(AvgSmoothLoss):
     "`AvgSmoothLoss` that stays where the loss is"
     def accumulate(self, learn):
@@ -310,21 +324,21 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
         self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c027
+# %% ../nbs/12_speed.ipynb #c029
 class DeviceMetric(AvgMetric):
     "`AvgMetric` that stays where the predictions are"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c028
+# %% ../nbs/12_speed.ipynb #c030
 class DeviceLoss(AvgLoss):
     "`AvgLoss` that stays where the loss is"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c029
+# %% ../nbs/12_speed.ipynb #c031
 class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
@@ -332,7 +346,7 @@ class PlainTensors(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/12_speed.ipynb #c030
+# %% ../nbs/12_speed.ipynb #c032
 class CudaGraph(Callback):
     "Record forward and backward pass as a CUDA graph for each shape of training batch, and replay it"
     order = 15  # inside mixed precision
@@ -353,7 +367,7 @@ class CudaGraph(Callback):
         self.model.forward = self.graphs[shape]
     def after_fit(self): self.model.forward = self.plain
 
-# %% ../nbs/12_speed.ipynb #c031
+# %% ../nbs/12_speed.ipynb #c033
 def fast_learner(
     dls:DataLoaders, # From `fast_data`, or any
     model:nn.Module,

@@ -64,6 +64,24 @@ def test_predict_agrees_with_validation(small, recipe):
         assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize('recipe, optimiser', [('fast', 'fused Adam'), ('book', "fastai's Adam"), ('laptop', 'fused SGD')])
+def test_recipe(command, small, tmp_path, recipe, optimiser):
+    words = ['--recipe', recipe, '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', '2', '--lr', '0.01']
+    assert command('train', *words)[0] == 0
+    spec = json.loads((tmp_path/'run'/'config.json').read_text())['spec']
+    assert (spec['recipe'], spec['opt'], spec['sizes'], spec['lr']) == (recipe, optimiser, [32, 32], 0.01)
+    assert (small/'.resnet_course').exists() == (recipe != 'book')
+    status, out, _ = command('clean', small)
+    assert status == 0 and '0 MB given back' in out and not (small/'.resnet_course').exists()
+
+
+def test_laptop_recipe_has_a_size_for_each_epoch(digits):
+    from resnet_course.cli import RECIPES, run_spec
+    spec = run_spec({'recipe': 'laptop', 'data': 'digits'}, 1433, list('0123456789'))
+    assert spec['sizes'] == RECIPES['laptop']['sizes'] and len(spec['sizes']) == spec['epochs'] and spec['size'] == spec['sizes'][-1]
+    assert run_spec({'recipe': 'laptop', 'data': 'digits', 'epochs': 4}, 1433, list('0123456789'))['sizes'] == [64, 96, 128, 128]
+
+
 def test_cost_needs_no_fastai():
     code = "import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); assert 'fastai' not in sys.modules"
     out = subprocess.check_output([sys.executable, '-c', code], text=True)
