@@ -1,13 +1,13 @@
 """On one GPU: the book's two recipes as written, the same recipes our way, and the best of ours; what to check first.
 
-usage: python bench/gpu.py EXPERIMENT [EXPERIMENT ...] --json FILE [--seeds 0 1 2] [--only WORDS] [--data FOLDER] [--tiny]
+usage: python bench/gpu.py EXPERIMENT [EXPERIMENT ...] --json FILE [--data FOLDER] [--seeds 0 1] [--only WORDS] [--tiny]
 
 Each experiment fills its own FILE: with several of them write {} where the name belongs. Runs already in FILE are kept
 and it is written whole after each run, so a stopped experiment goes on where it was.
 
-    check         crops, input, formats, waits of the host, training steps, CUDA graphs: a minute, on the embedded digits
+    check         crops, input, formats, training steps, waits of the host, CUDA graphs: a minute, on the digits
     book          `get_data` and a plain `Learner`, `to_fp16`, batches of 128, fastai's own workers
-    ours          the same nets, epochs and rates by `fast_data` and `fast_learner`; as a CUDA graph; with growing images
+    ours          the same by `fast_data` and `fast_learner`; as a CUDA graph; with growing images
     resnet18-128  ResNet-18, 128 px, 5 epochs, by `BEST`
     resnet50-224  ResNet-50, 224 px, 20 epochs, by `BEST`
     best-128      128 px, 5 and 20 epochs, by `BEST`
@@ -15,7 +15,8 @@ and it is written whole after each run, so a stopped experiment goes on where it
 `--data` holds images of 224 px and more; where the book takes the 160 px set, a copy of that size is made beside it.
 `seconds` of an epoch are training and validation, `train_seconds` training alone, both until the GPU has finished;
 `setup` is everything before the first epoch, with the images decoded already. `reached` gives, for an accuracy, the
-seconds of either kind up to the end of the first epoch that ended there; setup is in neither.
+seconds of either kind up to the end of the first epoch that ended there; setup is in neither. `--graph` makes every
+step of ours a CUDA graph, in files of its own.
 
 A GPU machine without a network, for ten minutes at a time: bring this repository, the wheels that it lacks (whl/) and
 the images in three archives (d1/ and d2/ train, d3/ val; they unpack to train/ and val/, 224 px).
@@ -46,6 +47,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean, median
@@ -74,13 +76,15 @@ from resnet_course.run import environment
 from resnet_course.train import best_precision
 
 TARGETS = 0.9, 0.924  # accuracies whose time is asked for
+KINDS = 'train_seconds', 'seconds'
 
 # The book's recipes (Howard and Gugger, 2020, chapter 14); ours for the same nets cuts its crops from images of 224 px
 BOOK18 = dict(net=resnet18, presize=160, size=128, epochs=5, lr=3e-3, bs=128)
 BOOK50 = dict(net=resnet50, presize=320, size=224, epochs=20, lr=3e-3, bs=128)
 OURS18 = {**BOOK18, 'opt': fused_adam, 'smooth': 0., 'min_scale': 0.35, 'sizes': None, 'graph': False}
 OURS50 = {**OURS18, **BOOK50, 'presize': 224}
-BEST = dict(lr=3e-3, bs=64, opt=partial(fused_adam, wd=0.05), smooth=0.1)  # what all of the last three experiments change
+# What the last three experiments change, in this one place
+BEST = dict(lr=3e-3, bs=64, opt=partial(fused_adam, wd=0.05), smooth=0.1)
 
 SMALL_SIZES = [96]*2 + [112] + [128]*2
 SIZES = [128]*5 + [160]*5 + [192]*5 + [224]*5
@@ -116,7 +120,8 @@ def tiny(recipe):
 def shrink(file, source, to, side):
     target = to/file.relative_to(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(file) as im: im.convert('RGB').resize((side, side), Image.Resampling.LANCZOS).save(target, 'JPEG', quality=90)
+    with Image.open(file) as im: smaller = im.convert('RGB').resize((side, side), Image.Resampling.LANCZOS)
+    smaller.save(target, 'JPEG', quality=90)
 
 
 def images_of(args, presize):
@@ -127,7 +132,8 @@ def images_of(args, presize):
     if not copy.exists():
         unfinished = copy.with_name(f'.{copy.name}-{os.getpid()}')
         files = [f for fs in list_images(source).values() for f in fs]
-        parallel(partial(shrink, source=source, to=unfinished, side=presize), files, n_workers=os.cpu_count(), progress=False)
+        parallel(partial(shrink, source=source, to=unfinished, side=presize), files,
+                 threadpool=True, n_workers=os.cpu_count(), progress=False)
         unfinished.rename(copy)
     return copy
 
@@ -149,7 +155,8 @@ class FinishedClock(Clock):
 
 
 def book(dls, recipe, clock):
-    return Learner(dls, recipe['net'](len(dls.vocab)), loss_func=nn.CrossEntropyLoss(), metrics=accuracy, cbs=clock).to_fp16()
+    net = recipe['net'](len(dls.vocab))
+    return Learner(dls, net, loss_func=nn.CrossEntropyLoss(), metrics=accuracy, cbs=clock).to_fp16()
 
 
 def ours(dls, recipe, clock, cbs=(), **kwargs):
@@ -185,14 +192,15 @@ def train(args, recipe, seed):
     set_seed(seed)
     began, clock = time.perf_counter(), FinishedClock(args.device)
     dls = load(args, recipe)
-    if 'opt' in recipe: learn = ours(dls, recipe, clock, [ProgressiveResize(recipe['sizes'])] if recipe['sizes'] else [])
-    else: learn = book(dls, recipe, clock)
+    if 'opt' not in recipe: learn = book(dls, recipe, clock)
+    else: learn = ours(dls, recipe, clock, [ProgressiveResize(recipe['sizes'])] if recipe['sizes'] else [])
     finished(args.device)
     run = {'setup': round(time.perf_counter()-began, 3)}
     fit(learn, recipe)
     rows = [[*values, *s] for *s, values in zip(clock.trained, clock.seconds, learn.recorder.values)]
-    names = 'train_loss', 'valid_loss', 'accuracy', 'train_seconds', 'seconds'
-    run['history'] = [{'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows)]
+    names = 'train_loss', 'valid_loss', 'accuracy', *KINDS
+    run['history'] = [{'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, row)}}
+                      for i, row in enumerate(rows)]
     run['reached'] = reached(run['history'])
     if on_gpu: run['GPU GB'] = round(torch.cuda.max_memory_allocated()/1e9, 3)
     return run
@@ -203,19 +211,22 @@ def reached(history):
     found = {}
     for target in TARGETS:
         n = next((i for i, h in enumerate(history, 1) if h['accuracy'] >= target), None)
-        if n: found[f'{target:.1%}'] = {k: round(sum(h[k] for h in history[:n]), 3) for k in ('train_seconds', 'seconds')}
+        if n: found[f'{target:.1%}'] = {k: round(sum(h[k] for h in history[:n]), 3) for k in KINDS}
     return found
 
 
-def named(value): return f'{named(value.func)}({", ".join(f"{k}={v}" for k, v in value.keywords.items())})' if isinstance(value, partial) \
-    else getattr(value, '__name__', value)
+def named(value):
+    "A function of a recipe by its name and what it is given, other values as they are"
+    if not isinstance(value, partial): return getattr(value, '__name__', value)
+    return f"{named(value.func)}({', '.join(f'{k}={v}' for k, v in value.keywords.items())})"
 
 
 def described(args, recipe):
     "A recipe in words and numbers, for the record"
     total = cost_table(recipe['net'](10), recipe['size']).iloc[-1]
     precision = best_precision(args.device) if 'opt' in recipe else 'to_fp16'
-    return {'params': int(total['params']), 'MACs': int(total['MACs']), 'precision': precision, **{k: named(v) for k, v in recipe.items()}}
+    return {'params': int(total['params']), 'MACs': int(total['MACs']), 'precision': precision,
+            **{k: named(v) for k, v in recipe.items()}}
 
 
 def photographs(side):
@@ -276,9 +287,11 @@ def check_formats(args):
 
 
 class Waits(Callback):
-    "Where the host waits for the GPU: from the third training batch of the first epoch on, and in the whole of the second"
+    "Where the host waits for the GPU: in training from the third batch on, and in the whole of the second epoch"
     order = -100
-    def __init__(self): self.found, self.n = {'training step': Counter(), 'epoch': Counter()}, {'training step': 0, 'epoch': 1}
+    def __init__(self):
+        self.found = {'training step': Counter(), 'epoch': Counter()}
+        self.n = {'training step': 0, 'epoch': 1}
     def listen(self):
         self.caught = warnings.catch_warnings(record=True)
         self.heard = self.caught.__enter__()
@@ -306,7 +319,18 @@ def check_waits(args, graph=False):
     waits = Waits()
     steps(args, small_runs(args, bs=64, epochs=2)[0] | {'graph': graph}, cbs=[waits])
     for kind, places in waits.found.items():
-        for place, times in places.items() or [('nowhere', 0)]: yield {'in': kind, 'where': place, 'times': times/waits.n[kind]}
+        for place, times in places.items() or [('nowhere', 0)]:
+            yield {'in': kind, 'where': place, 'times': times/waits.n[kind]}
+
+
+@contextmanager
+def deterministic():
+    "cuDNN as `set_seed(reproducible=True)` leaves it"
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try: yield
+    finally: cudnn.deterministic, cudnn.benchmark = before
 
 
 WAYS = {'ours': ours, 'ours, cudnn deterministic': ours, "fastai's Learner, to_fp16": book}
@@ -317,10 +341,8 @@ def check_steps(args, ways=WAYS, graph=False):
     for recipe in small_runs(args, graph=graph):
         for bs in (64,) if args.tiny else (32, 128):
             for way, make in ways.items():
-                before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-                if 'deterministic' in way: torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-                learn, clock = steps(args, recipe | {'bs': bs}, make)
-                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+                with deterministic() if 'deterministic' in way else nullcontext():
+                    learn, clock = steps(args, recipe | {'bs': bs}, make)
                 yield {'net': named(recipe['net']), 'px': recipe['size'], 'bs': bs, 'way': way,
                        'images/s': len(learn.dls.train)*bs/median(clock.trained[1:])}
 
@@ -339,12 +361,13 @@ def check_graph(args):
         losses = Losses()
         steps(args, small_runs(args, bs=64, epochs=1)[0] | {'graph': graph}, cbs=[losses])
         runs.append(torch.stack(losses.of).float().tolist())
-    for i, (loss, again, graphed) in enumerate(zip(*runs), 1): yield {'step': i, 'loss': loss, 'again': again, 'graph': graphed}
+    for i, losses in enumerate(zip(*runs), 1): yield {'step': i, **dict(zip(('loss', 'again', 'graph'), losses))}
 
 
 # what needs a recorded graph stands last: a fault there may spoil the GPU for what follows
-CHECKS = {'crops': check_crops, 'input': check_input, 'formats': check_formats, 'steps': check_steps, 'waits': check_waits,
-          'graph': check_graph, 'graph, steps': partial(check_steps, ways={'ours, graph': ours}, graph=True),
+CHECKS = {'crops': check_crops, 'input': check_input, 'formats': check_formats, 'steps': check_steps,
+          'waits': check_waits, 'graph': check_graph,
+          'graph, steps': partial(check_steps, ways={'ours, graph': ours}, graph=True),
           'graph, waits': partial(check_waits, graph=True)}
 NEED_CUDA = 'waits', 'graph', 'graph, steps', 'graph, waits'
 
@@ -366,9 +389,10 @@ def check(args, name):
 def plan(args, experiment):
     "What an experiment asks, `{variant: (seeds, recipe)}`, and how each variant is told in the record"
     if experiment == 'check':
-        return "What the fast path does on this device, on the embedded digits", {name: (1, None) for name in CHECKS}, {}
+        return "What the fast path does on this device, on the embedded digits", dict.fromkeys(CHECKS, (1, None)), {}
     what, variants = EXPERIMENTS[experiment]
     if args.tiny: variants = {name: (1, tiny(recipe)) for name, (_, recipe) in variants.items()}
+    if args.graph: variants = {name: (n, {**r, 'graph': True}) for name, (n, r) in variants.items() if 'opt' in r}
     return what, variants, {name: described(args, recipe) for name, (_, recipe) in variants.items()}
 
 
@@ -376,10 +400,12 @@ def header(args, experiment, what, variants):
     "The record to fill; what its file holds already is kept"
     source = 'digits' if experiment == 'check' else args.data
     counts = {split: len(files) for split, files in list_images(find_data(source)).items()}
-    env, command = environment(args.device), f'python bench/gpu.py {experiment} --data {source}' + ' --tiny'*args.tiny
-    record = {'name': args.json.stem, 'what': what, 'command': command, 'commit': args.commit or subprocess.check_output(
-                  ['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
-              'data': {'source': str(source), **counts, 'copy': args.copy}, 'precision': best_precision(args.device),
+    name = Path(source).name  # not where it lies
+    command = f'python bench/gpu.py {experiment} --data {name}' + ' --graph'*args.graph + ' --tiny'*args.tiny
+    commit = args.commit or subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip()
+    env = environment(args.device)
+    record = {'name': args.json.stem, 'what': what, 'command': command, 'commit': commit, 'note': '',
+              'data': {'source': name, **counts, 'copy': args.copy}, 'precision': best_precision(args.device),
               'machine': env['machine'], 'versions': env['versions'], 'variants': variants, 'runs': []}
     if args.json.exists():
         before = json.loads(args.json.read_text())
@@ -394,10 +420,11 @@ def do(args, experiment):
     what, variants, told = plan(args, experiment)
     record, on_gpu = header(args, experiment, what, told), args.device.startswith('cuda')
     done = {(r['variant'], r['seed']) for r in record['runs']}
-    seeds = range(max(n for n, _ in variants.values())) if args.seeds is None or args.tiny or experiment == 'check' else args.seeds
-    for seed in seeds:
+    asked = None if args.tiny or experiment == 'check' else args.seeds
+    for seed in asked or range(max(n for n, _ in variants.values())):
         for name, (n_seeds, recipe) in variants.items():
-            if (name, seed) in done or args.only and args.only not in name or args.seeds is None and seed >= n_seeds: continue
+            if (name, seed) in done or (args.only and args.only not in name): continue
+            if not asked and seed >= n_seeds: continue
             if not on_gpu and (name in NEED_CUDA if recipe is None else recipe.get('graph')):
                 print(f'{experiment}: {name}: skipped, it needs CUDA', flush=True)
                 continue
@@ -410,30 +437,32 @@ def do(args, experiment):
 
 def line(run):
     h = run['history']
-    seconds = ', '.join(f'{target} in {t["seconds"]:.1f} s' for target, t in run['reached'].items())
-    return (f"accuracy {h[-1]['accuracy']:.4f}, {sum(e['seconds'] for e in h):.1f} s, training {sum(e['train_seconds'] for e in h):.1f} s, "
-            f"setup {run['setup']:.1f} s{'; ' if seconds else ''}{seconds}")
+    trained, total = (sum(e[k] for e in h) for k in KINDS)
+    parts = [f"accuracy {h[-1]['accuracy']:.4f}, {total:.1f} s, training {trained:.1f} s, setup {run['setup']:.1f} s"]
+    return ', '.join(parts + [f"{target} in {t['seconds']:.1f} s" for target, t in run['reached'].items()])
 
 
 def table(record):
     "A line for each variant: accuracy and seconds over its runs"
     for name in dict.fromkeys(r['variant'] for r in record['runs']):
         runs = [r for r in record['runs'] if r['variant'] == name]
-        total = {k: median(sum(h[k] for h in r['history']) for r in runs) for k in ('seconds', 'train_seconds')}
-        print(f"{record['name']}: {name}: {len(runs)} runs, accuracy {mean(r['history'][-1]['accuracy'] for r in runs):.4f}, "
+        total = {k: median(sum(h[k] for h in r['history']) for r in runs) for k in KINDS}
+        last = mean(r['history'][-1]['accuracy'] for r in runs)
+        print(f"{record['name']}: {name}: {len(runs)} runs, accuracy {last:.4f}, "
               f"median {total['seconds']:.1f} s, training {total['train_seconds']:.1f} s")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('experiments', nargs='+', choices=['check', *EXPERIMENTS], metavar='EXPERIMENT')
-    parser.add_argument('--json', dest='file', required=True, help="where to keep the runs; {} stands for the experiment")
+    parser.add_argument('--json', dest='file', required=True, help="where the runs go; {} is the experiment")
     parser.add_argument('--seeds', type=int, nargs='+', help="instead of as many as each variant asks for")
     parser.add_argument('--only', help="the variants with this in their name")
-    parser.add_argument('--data', default='imagenette-320', help="a known set or a folder with train/ and val/, 224 px or more")
+    parser.add_argument('--data', default='imagenette-320', help="a known set or a folder, 224 px or more")
     parser.add_argument('--copy', default='not named', help="which copy of the images this is, for the record")
     parser.add_argument('--commit', help="the commit, for the record, where there is no git")
-    parser.add_argument('--tiny', action='store_true', help="rehearse on the digits with a tiny net, one epoch, one seed")
+    parser.add_argument('--graph', action='store_true', help="ours as a CUDA graph throughout; takes files of its own")
+    parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, a tiny net, one seed")
     args = parser.parse_args()
     if len(args.experiments) > 1 and '{}' not in args.file: parser.error("several experiments need {} in --json")
     args.device = 'cuda:0' if torch.cuda.is_available() else 'cpu'

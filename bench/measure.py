@@ -62,7 +62,7 @@ def save(args, record):
 def begin(args, what, **rest):
     "`start` for a benchmark: its threads, its command, its images"
     torch.set_num_threads(args.threads)
-    words = [f'--{k} {v}' for k, v in vars(args).items() if k not in PARTS]
+    words = [f'--{k} {v}' for k, v in vars(args).items() if k not in PARTS and v is not None]
     args.command = ' '.join([f'python bench/{Path(sys.argv[0]).name}', *words])
     name, _ = source(args, args.sizes[0])
     counts = {split: len(files) for split, files in list_images(find_data(name)).items()}

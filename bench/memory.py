@@ -3,14 +3,14 @@
 usage: python bench/memory.py [--json FILE] [--benchmarks input step epoch] [--sizes 128]
 
 Each does one turn of the benchmark of that name. `MB` is the most that was resident (1 MB = 10^6 B), `worker` the same
-for the largest of its workers, `mapped` what of `MB` belongs to files at the end: libraries, and the decoded images,
-which the system gives up when memory is short. `imports alone` is the floor.
+for the largest of its workers, which share part of it with the process, `mapped` what of `MB` belongs to files at the
+end: libraries, and the decoded images, which the system gives up when memory is short. `imports alone` is the floor.
 """
 import resource
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from statistics import median
 
 import pandas as pd
@@ -30,11 +30,14 @@ def cases(name, words):
 
 def peak(name, words, case, variant):
     "Run one variant here: megabytes of this process, of its largest worker, and of mapped files"
-    cases(name, words)[case][variant]()['run']()
-    unit = 1 if sys.platform == 'darwin' else 1024
-    own, worker = (resource.getrusage(who).ru_maxrss*unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    mapped = getattr(psutil.Process().memory_info(), 'shared', 0)
-    return {'MB': own/1e6, 'worker': worker/1e6, 'mapped': mapped/1e6}
+    def most(who): return resource.getrusage(who).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
+    set_start_method(None, force=True)  # workers start as in any script, not from the fork server
+    make = cases(name, words)[case][variant]
+    imports = most(resource.RUSAGE_CHILDREN)  # some packages start a program when they are imported
+    make()['run']()
+    worker = most(resource.RUSAGE_CHILDREN)
+    mapped = getattr(psutil.Process().memory_info(), 'shared', 0)/1e6
+    return {'MB': most(resource.RUSAGE_SELF), 'worker': worker if worker > imports else 0, 'mapped': mapped}
 
 
 def in_fresh_process(*job):
@@ -50,6 +53,7 @@ def table(runs):
 def parser():
     parser = options(__doc__, 1, [128])
     parser.add_argument('--benchmarks', nargs='+', default=['input', 'step', 'epoch'])
+    parser.add_argument('--bs', type=int, help="images a batch, if not those of the benchmark")
     return parser
 
 
@@ -57,7 +61,7 @@ def main():
     args = parser().parse_args()
     record = begin(args, "Peak memory of loaders, training steps and whole epochs")
     for name in args.benchmarks:
-        words = ['--data', args.data, '--sizes', *map(str, args.sizes)]
+        words = ['--data', args.data, '--sizes', *map(str, args.sizes), *(['--bs', str(args.bs)] if args.bs else [])]
         for case, variants in cases(name, words).items():
             label = f'{name}, {case}'
             if label in {run['case'] for run in record['runs']}: continue

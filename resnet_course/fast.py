@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['cache_folder', 'cache_file', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu',
            'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam', 'fused_sgd',
-           'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'PlainTensors', 'CudaGraph', 'fast_learner']
+           'PlainTensors', 'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'fast_learner']
 
-# %% ../nbs/12_speed.ipynb #c003
+# %% ../nbs/12_speed.ipynb #c009
 import json, math, os, shutil, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -25,6 +25,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import TensorCategory, TensorImage, find_bs
 from fastai.vision.augment import Brightness, Contrast, RandomResizedCropGPU, Resize
 from fastai.vision.core import imagenet_stats
+from fastcore.foundation import L
 from fastcore.parallel import parallel
 from fasttransform import Transform
 from safetensors import SafetensorError, safe_open
@@ -35,20 +36,20 @@ from . import CourseError
 from .data import RGBImage, find_data, get_data, image_fault, list_images, refuse_broken
 from .train import get_learner
 
-# %% ../nbs/12_speed.ipynb #c005
+# %% ../nbs/12_speed.ipynb #c020
 def cache_folder(
     source, # As in `get_data`
 ) -> Path:
     "Where the decoded images of `source` are kept: a hidden folder beside `train/` and `val/`"
     return find_data(source)/'.resnet_course'
 
-# %% ../nbs/12_speed.ipynb #c006
+# %% ../nbs/12_speed.ipynb #c022
 def _listing(path, files):
     "Name, bytes and time of change of every file: what a cache was made from"
     stats = [f.stat() for f in files]
     return [[f.relative_to(path).as_posix(), s.st_size, s.st_mtime_ns] for f,s in zip(files, stats)]
 
-# %% ../nbs/12_speed.ipynb #c007
+# %% ../nbs/12_speed.ipynb #c023
 def cache_file(
     source, # As in `get_data`
     presize:int, # Side of the decoded images, pixels
@@ -61,7 +62,7 @@ def cache_file(
     key = blake2b(made_from.encode(), digest_size=8).hexdigest()
     return cache_folder(source)/f'{presize}px-{key}.safetensors', files
 
-# %% ../nbs/12_speed.ipynb #c008
+# %% ../nbs/12_speed.ipynb #c025
 def _check_room(n_bytes, folder, what):
     "Refuse what would not fit, with the sizes"
     while not folder.exists(): folder = folder.parent
@@ -70,7 +71,7 @@ def _check_room(n_bytes, folder, what):
             raise CourseError(f"{what} take {n_bytes/1e9:.2f} GB decoded, {free/1e9:.2f} GB of {where} are free; "
                               "take a smaller presize, or the plain pipeline: get_data, --recipe book")
 
-# %% ../nbs/12_speed.ipynb #c009
+# %% ../nbs/12_speed.ipynb #c027
 def _decode(files, presize, progress):
     "Every image as the book's pipeline shows it in validation, `(n,presize,presize,3)` bytes"
     images,resize = np.empty((len(files),presize,presize,3), np.uint8),Resize(presize)
@@ -81,7 +82,7 @@ def _decode(files, presize, progress):
     refuse_broken({f: fault for f,fault in zip(files, faults) if fault}, len(files))
     return torch.from_numpy(images)
 
-# %% ../nbs/12_speed.ipynb #c010
+# %% ../nbs/12_speed.ipynb #c029
 def _write_cache(file, images):
     "Write beside `file` and rename: whole or absent, also when two processes do it at once"
     try:
@@ -99,7 +100,7 @@ def _write_cache(file, images):
         raise CourseError(f"cannot write {file} ({e}); free some disk, or take the plain pipeline: get_data, --recipe book") from None
     finally: Path(tmp).unlink(missing_ok=True)
 
-# %% ../nbs/12_speed.ipynb #c011
+# %% ../nbs/12_speed.ipynb #c031
 def _open_cache(file):
     "The images of a cache, mapped into memory; `None` if the file is absent, cut short or altered"
     try:
@@ -107,7 +108,7 @@ def _open_cache(file):
     except (OSError, SafetensorError, KeyError, TypeError, ValueError): return None
     return images if zlib.crc32(images.numpy())==crc else None
 
-# %% ../nbs/12_speed.ipynb #c012
+# %% ../nbs/12_speed.ipynb #c032
 def cached_images(
     source, # As in `get_data`
     presize:int, # Side of the decoded images, pixels
@@ -127,7 +128,7 @@ def cached_images(
         if old!=file: old.unlink(missing_ok=True)
     return _open_cache(file), files
 
-# %% ../nbs/12_speed.ipynb #c013
+# %% ../nbs/12_speed.ipynb #c042
 def remove_cache(
     source, # As in `get_data`
 ) -> int: # Bytes given back
@@ -137,7 +138,7 @@ def remove_cache(
     shutil.rmtree(folder, ignore_errors=True)
     return size
 
-# %% ../nbs/12_speed.ipynb #c015
+# %% ../nbs/12_speed.ipynb #c047
 def random_boxes(
     n:int, # Boxes to draw
     h:int, # Height of the images, pixels
@@ -152,12 +153,12 @@ def random_boxes(
     area,aspect = draw(min_scale, max_scale)*h*w, draw(*map(math.log, ratio)).exp()
     bw,bh = (area*aspect).sqrt().round().long(),(area/aspect).sqrt().round().long()
     fits = (bw<=w) & (bh<=h)
-    take = fits.int().argmax(1, keepdim=True)  # the first that fits
-    bh,bw = (torch.where(fits.any(1), b.gather(1, take)[:,0], side) for b,side in ((bh,h),(bw,w)))
+    first,none = fits.int().argmax(1, keepdim=True),~fits.any(1)
+    bh,bw = (b.gather(1, first)[:,0].masked_fill(none, side) for b,side in ((bh,h),(bw,w)))
     top,left = (((side-b+1)*torch.rand(n, device=device)).long() for b,side in ((bh,h),(bw,w)))
     return torch.stack([top,left,bh,bw], 1)
 
-# %% ../nbs/12_speed.ipynb #c016
+# %% ../nbs/12_speed.ipynb #c054
 def crop_cpu(
     x:torch.Tensor, # Images `(n,3,h,w)`, bytes, channels last
     boxes:torch.Tensor, # From `random_boxes`
@@ -176,7 +177,7 @@ def crop_cpu(
         with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(put, jobs))
     return out
 
-# %% ../nbs/12_speed.ipynb #c017
+# %% ../nbs/12_speed.ipynb #c057
 def crop_gpu(
     x:torch.Tensor, # As in `crop_cpu`
     boxes:torch.Tensor, # As in `crop_cpu`
@@ -190,7 +191,7 @@ def crop_gpu(
     crops = roi_align(x.float(), rois, size, sampling_ratio=samples, aligned=True)
     return torch.where(flips[:,None,None,None], crops.flip(-1), crops)
 
-# %% ../nbs/12_speed.ipynb #c018
+# %% ../nbs/12_speed.ipynb #c061
 class BatchRandomResizedCrop(RandomResizedCropGPU):
     "A random resized crop and a flip for each image of a batch of bytes; in validation the whole image, resized"
     order = 5  # before the bytes become floats
@@ -213,10 +214,10 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         flips = torch.rand(n, device=x.device)<0.5*self.flip
         return TensorImage((crop_cpu if x.device.type=='cpu' else crop_gpu)(x, boxes, flips, self.size))
 
-# %% ../nbs/12_speed.ipynb #c019
+# %% ../nbs/12_speed.ipynb #c063
 class NormalizeBytes(Transform):
     "`IntToFloatTensor` and `Normalize` in one pass: 0 to 255 in, mean 0 and standard deviation 1 out, channels last"
-    order = 99
+    parameters,order = L('scale','shift'),99  # a loader moves these to its device, once
     def __init__(self,
         mean=imagenet_stats[0], # Of each channel, white is 1
         std=imagenet_stats[1],
@@ -232,7 +233,7 @@ class NormalizeBytes(Transform):
         scale,shift = (v.to(x.device)[:,None,None] for v in (self.scale, self.shift))
         return ((x-shift)/scale).round().clamp(0, 255).byte()
 
-# %% ../nbs/12_speed.ipynb #c021
+# %% ../nbs/12_speed.ipynb #c066
 class CachedDL(TfmdDL):
     "fastai's loader, except that batches of cached images are gathered from memory; other images are read as ever"
     def __init__(self, dataset, cache=None, **kwargs):
@@ -251,7 +252,7 @@ class CachedDL(TfmdDL):
             x = images.index_select(0, self.rows[idxs].to(images.device, non_blocking=True)).permute(0,3,1,2)
             yield TensorImage(x), TensorCategory(self.labels[idxs.to(images.device, non_blocking=True)])
 
-# %% ../nbs/12_speed.ipynb #c022
+# %% ../nbs/12_speed.ipynb #c067
 def fast_tfms(
     presize:int, # As in `get_tfms`
     resize:int, # As in `get_tfms`
@@ -264,7 +265,7 @@ def fast_tfms(
     if not lighting: return [Resize(presize)], [crop, NormalizeBytes()]
     return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
 
-# %% ../nbs/12_speed.ipynb #c023
+# %% ../nbs/12_speed.ipynb #c068
 def fast_data(
     source, # A name in `DATASETS`, a fastai URL, or a folder with `train/` and `val/`
     presize:int, # Side of the images in the cache, pixels
@@ -281,20 +282,23 @@ def fast_data(
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
     plain = get_data(source, presize, resize, bs, skip=skip, workers=0, device=device)
     images,files = cached_images(source, presize, skip, progress)
+    if plain.device.type=='cuda' and images.nbytes>0.8*(free:=torch.cuda.mem_get_info(plain.device)[0]):
+        raise CourseError(f"the images take {images.nbytes/1e9:.2f} GB, {free/1e9:.2f} GB of the GPU are free; "
+                          "take a smaller presize, or the plain pipeline: get_data, --recipe book")
     cache = images.to(plain.device),{f: i for i,f in enumerate(files)}
     _,tfms = fast_tfms(presize, resize, source!='digits', min_scale, lighting)
     def loader(dl): return CachedDL(dl.dataset, cache, bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last, num_workers=0,
                                     after_item=dl.after_item, after_batch=tfms, device=plain.device)
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
-# %% ../nbs/12_speed.ipynb #c025
+# %% ../nbs/12_speed.ipynb #c080
 def _groups(params, wd):
     "Norms and biases, the parameters with one dimension, apart: they do not decay"
     params = [p for group in params for p in (group if isinstance(group, (list,tuple)) else [group])]
     return [{'params': [p for p in params if p.ndim>1], 'weight_decay': wd},
             {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
 
-# %% ../nbs/12_speed.ipynb #c026
+# %% ../nbs/12_speed.ipynb #c082
 def fused_adam(
     params, # As a `Learner` gives them
     lr:float=1e-3,
@@ -306,7 +310,7 @@ def fused_adam(
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
     return OptimWrapper(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c027
+# %% ../nbs/12_speed.ipynb #c083
 def fused_sgd(
     params, # As a `Learner` gives them
     lr:float=0.1,
@@ -316,29 +320,7 @@ def fused_sgd(
     "SGD with Nesterov momentum, computed by torch in one call for all parameters"
     return OptimWrapper(opt=torch.optim.SGD(_groups(params, wd), lr=lr, momentum=mom, nesterov=True, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c028
-class DeviceSmoothLoss(AvgSmoothLoss):
-    "`AvgSmoothLoss` that stays where the loss is"
-    def accumulate(self, learn):
-        loss = learn.loss.detach().mean()
-        self.count += 1
-        self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
-
-# %% ../nbs/12_speed.ipynb #c029
-class DeviceMetric(AvgMetric):
-    "`AvgMetric` that stays where the predictions are"
-    def accumulate(self, learn):
-        bs = find_bs(learn.yb)
-        self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
-
-# %% ../nbs/12_speed.ipynb #c030
-class DeviceLoss(AvgLoss):
-    "`AvgLoss` that stays where the loss is"
-    def accumulate(self, learn):
-        bs = find_bs(learn.yb)
-        self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
-
-# %% ../nbs/12_speed.ipynb #c031
+# %% ../nbs/12_speed.ipynb #c091
 class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
@@ -346,28 +328,54 @@ class PlainTensors(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/12_speed.ipynb #c032
+# %% ../nbs/12_speed.ipynb #c093
+class DeviceSmoothLoss(AvgSmoothLoss):
+    "`AvgSmoothLoss` that stays where the loss is"
+    def accumulate(self, learn):
+        loss = learn.loss.detach().mean()
+        self.count += 1
+        self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
+
+# %% ../nbs/12_speed.ipynb #c094
+class DeviceMetric(AvgMetric):
+    "`AvgMetric` that stays where the predictions are"
+    def accumulate(self, learn):
+        bs = find_bs(learn.yb)
+        self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
+
+# %% ../nbs/12_speed.ipynb #c095
+class DeviceLoss(AvgLoss):
+    "`AvgLoss` that stays where the loss is"
+    def accumulate(self, learn):
+        bs = find_bs(learn.yb)
+        self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
+
+# %% ../nbs/12_speed.ipynb #c097
 class CudaGraph(Callback):
     "Record forward and backward pass as a CUDA graph for each shape of training batch, and replay it"
     order = 15  # inside mixed precision
     def before_fit(self):
         if torch.device(self.dls.device).type!='cuda':
             raise ValueError(f"graph=True on {self.dls.device}: CUDA graphs need a GPU; leave it out")
-        self.plain,self.graphs = self.model.forward,{}
+        self.model.__dict__.pop('forward', None)  # left by a fit that was interrupted
+        self.learn.loss_grad,self.graphs = None,{}
     def before_batch(self):
         if not self.training: return
         shape = self.x.shape
         if shape not in self.graphs:
-            self.model.forward = self.plain
+            self.model.__dict__.pop('forward', None)
             kept = {k: v.clone() for k,v in self.model.named_buffers()}  # recording runs the net a few times
             with torch.autocast('cuda', torch.get_autocast_dtype('cuda'), torch.is_autocast_enabled('cuda'), cache_enabled=False):
                 torch.cuda.make_graphed_callables(self.model, (self.x.clone(),))
             for k,v in self.model.named_buffers(): v.copy_(kept[k])
             self.graphs[shape] = self.model.forward
         self.model.forward = self.graphs[shape]
-    def after_fit(self): self.model.forward = self.plain
+    def before_backward(self):  # a graph writes its gradients to one place: keep those that are still there
+        for p in self.model.parameters():
+            if p.grad is not None: p.grad = p.grad.clone()
+    def after_fit(self): self.model.__dict__.pop('forward', None)
 
-# %% ../nbs/12_speed.ipynb #c033
+# %% ../nbs/12_speed.ipynb #c098
 def fast_learner(
     dls:DataLoaders, # From `fast_data`, or any
     model:nn.Module,
@@ -381,6 +389,7 @@ def fast_learner(
     **kwargs, # Passed on to `Learner`
 ) -> Learner:
     "`get_learner` with a fused optimiser, plain tensors, and losses and metrics that stay on the device"
+    if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
     if compile: model.compile()
     cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *cbs]
     learn = get_learner(dls, model, precision, opt_func=opt_func, metrics=DeviceMetric(metrics), cbs=cbs, **kwargs)

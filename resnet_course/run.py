@@ -134,11 +134,25 @@ class SaveRun(Callback):
         self.recorder.smooth_loss.reset()
         self.began = time.perf_counter()
 
+    def before_train(self): self.losses = []
+    def before_validate(self): self.losses = []
+
     def after_loss(self):
-        if torch.isfinite(self.learn.loss): return
+        self.losses.append(self.learn.loss.detach())
+        if self.learn.loss.device.type=='cpu': self._check()  # for a GPU's loss the host would wait: once an epoch
+
+    def after_train(self): self._check()
+    def after_validate(self): self._check()
+
+    def _check(self):
+        if not self.losses: return
+        losses,self.losses = torch.stack(self.losses).cpu(),[]
+        if losses.isfinite().all(): return
+        bad = int(losses.isfinite().logical_not().nonzero()[0])
+        batch = self.iter+2-len(losses)+bad
         kept = f"epoch {len(self.rows)} is kept in {self.folder}" if self.rows else "no epoch was finished"
         part = 'training' if self.training else 'validation'
-        self.fault = (f"the loss became {self.learn.loss.item()} in epoch {self.epoch+1}, {part} batch {self.iter+1}; "
+        self.fault = (f"the loss became {losses[bad].item()} in epoch {self.epoch+1}, {part} batch {batch}; "
                       f"{kept}; start again with a smaller --lr than {self.spec['lr']:g}")
         raise CancelFitException
 
