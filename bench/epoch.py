@@ -7,7 +7,7 @@ Ours: `fast_data` and `fast_learner`. Batches of 128, `fit_one_cycle`.
 """
 from functools import partial
 
-from fastai.callback import schedule
+from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy

@@ -93,6 +93,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'resnet_course.fast.PlainTensors': ('speed.html#plaintensors', 'resnet_course/fast.py'),
                                     'resnet_course.fast.PlainTensors.after_fit': ( 'speed.html#plaintensors.after_fit',
                                                                                    'resnet_course/fast.py'),
+                                    'resnet_course.fast.PlainTensors.after_loss': ( 'speed.html#plaintensors.after_loss',
+                                                                                    'resnet_course/fast.py'),
                                     'resnet_course.fast.PlainTensors.before_batch': ( 'speed.html#plaintensors.before_batch',
                                                                                       'resnet_course/fast.py'),
                                     'resnet_course.fast._check_room': ('speed.html#_check_room', 'resnet_course/fast.py'),

@@ -60,7 +60,7 @@ def cache_file(
     files = [f for fs in list_images(path, skip).values() for f in fs]
     made_from = json.dumps([_listing(path, files), presize, 'fastai Resize, cropped to the middle square, bilinear'])
     key = blake2b(made_from.encode(), digest_size=8).hexdigest()
-    return cache_folder(source)/f'{presize}px-{key}.safetensors', files
+    return cache_folder(source)/f"{presize}px-{'part' if skip else 'all'}-{key}.safetensors", files
 
 # %% ../nbs/12_speed.ipynb #c025
 def _check_room(n_bytes, folder, what):
@@ -124,7 +124,7 @@ def cached_images(
     if cache_file(source, presize, skip)[0]!=file:
         raise CourseError(f"{find_data(source)} changed while it was read; wait until it is complete and start again")
     _write_cache(file, images)
-    for old in file.parent.glob(f'{presize}px-*.safetensors'):
+    for old in file.parent.glob(f"{file.name.rsplit('-', 1)[0]}-*.safetensors"):  # of images as they were
         if old!=file: old.unlink(missing_ok=True)
     return _open_cache(file), files
 
@@ -282,7 +282,7 @@ def fast_data(
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
     plain = get_data(source, presize, resize, bs, skip=skip, workers=0, device=device)
     images,files = cached_images(source, presize, skip, progress)
-    if plain.device.type=='cuda' and images.nbytes>0.8*(free:=torch.cuda.mem_get_info(plain.device)[0]):
+    if torch.device(plain.device).type=='cuda' and images.nbytes>0.8*(free:=torch.cuda.mem_get_info(plain.device)[0]):
         raise CourseError(f"the images take {images.nbytes/1e9:.2f} GB, {free/1e9:.2f} GB of the GPU are free; "
                           "take a smaller presize, or the plain pipeline: get_data, --recipe book")
     cache = images.to(plain.device),{f: i for i,f in enumerate(files)}
@@ -305,7 +305,7 @@ def fused_adam(
     mom:float=0.9, # First beta
     sqr_mom:float=0.99, # Second beta
     eps:float=1e-5,
-    wd:float=0.01, # Decoupled weight decay; norms and biases have none
+    wd:float=0.01, # Decoupled weight decay, none for norms and biases; given to a fit instead, it is for all
 ) -> OptimWrapper:
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
     return OptimWrapper(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
@@ -325,6 +325,8 @@ class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
         self.learn.xb,self.learn.yb = (tuple(t.as_subclass(torch.Tensor) for t in b) for b in (self.xb, self.yb))
+    def after_loss(self):
+        self.learn.loss_grad,self.learn.loss = (t.as_subclass(torch.Tensor) for t in (self.loss_grad, self.learn.loss))
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
@@ -391,7 +393,7 @@ def fast_learner(
     "`get_learner` with a fused optimiser, plain tensors, and losses and metrics that stay on the device"
     if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
     if compile: model.compile()
-    cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *cbs]
+    cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *L(cbs)]
     learn = get_learner(dls, model, precision, opt_func=opt_func, metrics=DeviceMetric(metrics), cbs=cbs, **kwargs)
     learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss()
     return learn
