@@ -40,10 +40,7 @@ Later calls go on with the files of the earlier; take ~/gpu home after each.
 """
 import argparse
 import gc
-import json
 import os
-import subprocess
-import sys
 import time
 import warnings
 from collections import Counter
@@ -66,13 +63,12 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from accuracy import Clock
-from measure import save
+from measure import save, start
 from resnet_course.cost import cost_table
 from resnet_course.data import find_data, get_data, list_images
 from resnet_course.fast import cached_images, crop_cpu, crop_gpu, fast_data, fast_learner, fused_adam, random_boxes
 from resnet_course.resizing import ProgressiveResize
 from resnet_course.resnet import ResNet, resnet18, resnet50
-from resnet_course.run import environment
 from resnet_course.train import best_precision
 
 TARGETS = 0.9, 0.924  # accuracies whose time is asked for
@@ -401,17 +397,8 @@ def header(args, experiment, what, variants):
     source = 'digits' if experiment == 'check' else args.data
     counts = {split: len(files) for split, files in list_images(find_data(source)).items()}
     name = Path(source).name  # not where it lies
-    command = f'python bench/gpu.py {experiment} --data {name}' + ' --graph'*args.graph + ' --tiny'*args.tiny
-    commit = args.commit or subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip()
-    env = environment(args.device)
-    record = {'name': args.json.stem, 'what': what, 'command': command, 'commit': commit, 'note': '',
-              'data': {'source': name, **counts, 'copy': args.copy}, 'precision': best_precision(args.device),
-              'machine': env['machine'], 'versions': env['versions'], 'variants': variants, 'runs': []}
-    if args.json.exists():
-        before = json.loads(args.json.read_text())
-        if before['command'] != command: sys.exit(f"{args.json} holds another experiment: {before['command']}")
-        record['runs'], record['note'] = before['runs'], before['note']
-    return record
+    args.command = f'python bench/gpu.py {experiment} --data {name}' + ' --graph'*args.graph + ' --tiny'*args.tiny
+    return start(args, what, {'source': name, **counts, 'copy': args.copy}, variants=variants)
 
 
 def do(args, experiment):

@@ -43,11 +43,12 @@ def source(args, size):
 
 def start(args, what, data, **rest):
     "The record to fill: how it was made and where; what `args.json` holds already is kept"
-    env = environment('cpu')
+    device = getattr(args, 'device', 'cpu')
+    env, commit = environment(device), getattr(args, 'commit', None)
     record = {
         'name': args.json.stem if args.json else '', 'what': what, 'command': args.command,
-        'commit': subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
-        'data': data, 'precision': best_precision('cpu'), 'machine': env['machine'], 'versions': env['versions'], **rest, 'runs': []}
+        'commit': commit or subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip(), 'note': '',
+        'data': data, 'precision': best_precision(device), 'machine': env['machine'], 'versions': env['versions'], **rest, 'runs': []}
     if args.json and args.json.exists():
         before = json.loads(args.json.read_text())
         if before['command'] != args.command: sys.exit(f"{args.json} holds another experiment: {before['command']}")
