@@ -22,7 +22,7 @@ RECIPES = {
     'fast':   dict(opt='fused Adam', lr=3e-3),
     'book':   dict(opt="fastai's Adam", lr=3e-3),
     'laptop': dict(opt='fused SGD', lr=0.2, bs=64, data='imagenette-160', width=32,
-                   sizes=[64]*8+[96]*10+[128]*10, epochs=28)}
+                   sizes=[64]*6+[96]*7+[128]*7, epochs=20)}
 
 # %% ../nbs/92_command.ipynb #c010
 def _number(kind, rule, ok):
