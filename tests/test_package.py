@@ -91,7 +91,7 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
                                           ('tools', ['requirements', 'dev_requirements']), ('bench', ['requirements', 'dev_requirements']),
                                           ('nbs', ['requirements', 'dev_requirements'])])
 def test_every_import_is_declared(folder, keys):
-    own = {'resnet_course', 'conftest'} | set(sys.stdlib_module_names)
+    own = {'resnet_course', 'conftest'} | {f.stem for f in (ROOT/folder).glob('*.py')} | set(sys.stdlib_module_names)
     distributions = packages_distributions()
     for f in [*(ROOT/folder).glob('*.py'), *(ROOT/folder).glob('[!.]*.ipynb')]:
         for name in set(imports(code_of(f))) - own:
