@@ -1,0 +1,83 @@
+"The results page: every file of results/, as it stands when the site is built"
+import json
+from html import escape
+from pathlib import Path
+from statistics import mean, median, stdev
+
+RESULTS = Path(__file__).resolve().parent.parent.parent/'results'
+# experiments, then the benchmarks in a folder of theirs
+FILES = sorted(RESULTS.rglob('*.json'), key=lambda f: (len(f.parts), f))
+
+
+def strip(values, low, high):
+    "One dot a seed and a line at their mean, on an axis from `low` to `high`"
+    def x(v): return 6 + 188*(v-low)/((high-low) or 1)
+    dots = ''.join(f'<circle cx="{x(v):.1f}" cy="10" r="4"/>' for v in values)
+    middle,label = x(mean(values)),', '.join(f'{v:.1f}' for v in values)
+    return (f'<svg class="strip" viewBox="0 0 200 20" role="img" aria-label="{label} %">'
+            '<line class="axis" x1="6" x2="194" y1="10" y2="10"/>'
+            f'<line class="mean" x1="{middle:.1f}" x2="{middle:.1f}" y1="2" y2="18"/>{dots}</svg>')
+
+
+def accuracies(runs, name):
+    "A row for each variant: mean and sd over its seeds, each seed as a dot, the median of the seconds"
+    by_variant = {}
+    for run in runs: by_variant.setdefault(run.get('variant', name), []).append(run['history'])
+    last = {variant: [100*h[-1]['accuracy'] for h in hs] for variant, hs in by_variant.items()}
+    low,high = min(map(min, last.values())),max(map(max, last.values()))
+    rows = []
+    for variant, values in last.items():
+        seconds = median(sum(e['seconds'] for e in h) for h in by_variant[variant])
+        sd = f' ± {stdev(values):.1f}' if len(values)>1 else ''
+        dots = strip(values, low, high)
+        rows.append([escape(variant), f'{mean(values):.1f}{sd}', dots, len(values), f'{seconds:,.0f}'])
+    return ['variant', 'accuracy, %', f'each seed, {low:.1f} to {high:.1f}%', 'seeds', 'seconds'], rows
+
+
+def cell(value):
+    "Measurements of several rounds become their median"
+    if isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value): value = median(value)
+    if isinstance(value, float): return f'{value:,.4g}'
+    return f'{value:,}' if isinstance(value, int) else escape(str(value))
+
+
+def measurements(runs):
+    "A row for each measurement"
+    rows = []
+    for run in runs:
+        facts = {k: v for k, v in run.items() if not isinstance(v, dict) and k!='history'}
+        if isinstance(facts.get('seconds'), list) and 'images' in facts:
+            facts['images/s'] = facts['images']/median(facts['seconds'])
+        rows += [{**facts, **row} for row in run.get('history', [{}])]
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    return columns, [[cell(row.get(k, '')) for k in columns] for row in rows]
+
+
+def table(columns, rows):
+    head = ''.join(f'<th scope="col">{escape(str(c))}</th>' for c in columns)
+    body = ''.join('<tr>' + ''.join(f'<td>{c}</td>' for c in row) + '</tr>' for row in rows)
+    return (f'<div class="scroll" tabindex="0"><table class="table results"><thead><tr>{head}</tr></thead>'
+            f'<tbody>{body}</tbody></table></div>')
+
+
+def experiment(file):
+    r = json.loads(file.read_text())
+    trained = all('accuracy' in (run.get('history') or [{}])[-1] for run in r['runs'])
+    m,data = r['machine'],r['data']
+    facts = {
+        'Command': f"<code>{escape(r['command'])}</code>",
+        'Images': escape(f"{data['source']}: {data['train']:,} to train on, {data['val']:,} held out; {data['copy']}"),
+        'Precision': escape(r['precision']),
+        'Machine': escape(f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads; "
+                          f"{m['gpu'] or 'no GPU'}; {m['system']}"),
+        'Versions': escape(', '.join(f'{k} {v}' for k, v in r['versions'].items())),
+        'Commit': f"<code>{escape(r['commit'][:12])}</code>",
+        'Record': f"<code>results/{file.relative_to(RESULTS).as_posix()}</code>"}
+    facts = ''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in facts.items())
+    numbers = table(*(accuracies(r['runs'], r['name']) if trained else measurements(r['runs'])))
+    note = f"\n\n*{r['note']}*" if r['note'] else ''
+    return (f"## {r['name']}\n\n{r['what']}.\n\n{numbers}{note}\n\n"
+            f'<details><summary>How it was measured</summary><dl class="facts">{facts}</dl></details>')
+
+
+def page(): return '\n\n'.join(map(experiment, FILES))

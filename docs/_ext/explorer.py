@@ -1,0 +1,65 @@
+"The architecture explorer: `cost_table` of every net when the site is built, as a table and as data for explorer.js"
+import json
+from concurrent.futures import ProcessPoolExecutor
+
+SIZES = (64, 97, 128, 224)  # pixels
+WIDTHS = (32, 64, 128)  # channels of the stem, for the nets that take a width
+BOTTLENECKS = 'resnet50', 'resnet101', 'resnet152'
+SHOWN = 224,64  # in the table that needs no JavaScript
+
+
+def build(name, width, **kwargs):
+    "A net without weights"
+    import torch
+    from resnet_course.resnet import create_model
+    with torch.device('meta'): return create_model(name, **kwargs, **({'width': width} if width else {}))
+
+
+def takes_width(name):
+    try: return bool(build(name, 64))
+    except (TypeError, ValueError): return False
+
+
+def totals(table): return [o.item() for o in table.iloc[-1][['params', 'MACs', 'memory KB']]]
+
+
+def one_net(name):
+    """What explorer.js reads: names and kinds of layers once, parameters for each width, the rest for each size.
+
+    `basic` are the totals of the same net with two 3x3 convolutions for each bottleneck, the same channels in and out.
+    """
+    from resnet_course.cost import cost_table
+    from resnet_course.resblock import basic_block
+    net = {'widths': {}}
+    for width in WIDTHS if takes_width(name) else ('',):
+        model,sizes = build(name, width),{}
+        basic = build(name, width, block=basic_block) if name in BOTTLENECKS else None
+        for size in SIZES:
+            table = cost_table(model, size)
+            layers = table.iloc[:-1]
+            sizes[size] = {'output': layers['output'].tolist(), 'memory': layers['memory KB'].tolist(),
+                           'MACs': layers['MACs'].tolist(), 'total': totals(table)}
+            if basic: sizes[size]['basic'] = totals(cost_table(basic, size))
+        net['layers'] = layers[['layer', 'kind']].values.tolist()
+        net['widths'][width] = {'params': layers['params'].tolist(), 'sizes': sizes}
+    return net
+
+
+def nets():
+    import resnet_course.relatives  # registers the nets of its chapter
+    from resnet_course.resnet import MODELS
+    with ProcessPoolExecutor() as pool: return dict(zip(MODELS, pool.map(one_net, MODELS)))
+
+
+def page():
+    data,(size,width) = nets(),SHOWN
+    rows = []
+    for name, net in data.items():
+        params,macs,memory = net['widths'][width if width in net['widths'] else '']['sizes'][size]['total']
+        rows.append(f'| `{name}` | {params:,} | {macs:,} | {memory:,.1f} |')
+    return '\n'.join([
+        '<div id="explorer" hidden></div>',
+        f'<script id="explorer-data" type="application/json">{json.dumps(data, separators=(",", ":"))}</script>',
+        '<script defer src="../_static/explorer.js"></script>', '',
+        f'## All nets at {size} px', '',
+        '| net | parameters | multiply-adds | memory, KB |', '| --- | ---: | ---: | ---: |', *rows])

@@ -1,0 +1,2 @@
+// A page read from disk may not fetch others, so search shows titles there and no excerpts.
+if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false
