@@ -1,8 +1,9 @@
 "The fast path: what it computes equals fastai's, its cache is whole or absent, and every fault is one line"
-import multiprocessing
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -241,18 +242,14 @@ def test_cache_cannot_be_made(small):
     with pytest.raises(CourseError, match='cannot keep decoded images.*--recipe book'): cached_images(small, 40)
 
 
-def _make(folder, barrier, queue):
-    barrier.wait()
-    queue.put(int(cached_images(folder, 40)[0].sum()))
-
-
 def test_two_processes_at_once(small):
-    context = multiprocessing.get_context('fork')
-    barrier, queue = context.Barrier(2), context.Queue()
-    both = [context.Process(target=_make, args=(small, barrier, queue)) for _ in range(2)]
-    for p in both: p.start()
-    sums = [queue.get(timeout=60) for _ in both]
-    for p in both: p.join()
+    "Both are ready before either begins"
+    code = ("import sys, time; from pathlib import Path; from resnet_course.fast import cached_images\n"
+            "print('ready', flush=True); sys.stdin.readline(); print(int(cached_images(sys.argv[1], 40)[0].sum()))")
+    both = [subprocess.Popen([sys.executable, '-c', code, str(small)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for p in both: assert p.stdout.readline() == 'ready\n'
+    for p in both: p.stdin.write('go\n'), p.stdin.flush()
+    sums = [int(p.communicate(timeout=120)[0]) for p in both]
     assert sums[0] == sums[1] == int(cached_images(small, 40)[0].sum()) and len(caches(small)) == 1
 
 
