@@ -113,10 +113,11 @@ class GoogLeNet(nn.Module):
 # %% ../nbs/04_inception.ipynb #c076
 def googlenet(
     n_out:int=1000, # Classes
-    **kwargs, # Passed on to `GoogLeNet`
+    *,
+    aux:bool=False, # As in `GoogLeNet`
 ) -> GoogLeNet:
     "`GoogLeNet` as torchvision has it: 3x3 kernels where the paper has 5x5, and 0.001 in each norm"
-    net = GoogLeNet(n_out, **{'ks': 3, **kwargs})
+    net = GoogLeNet(n_out, aux=aux, ks=3)
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d): m.eps = 1e-3
     return net
