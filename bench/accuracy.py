@@ -140,17 +140,22 @@ class Clock(Callback):
     def after_epoch(self): self.seconds.append(time.perf_counter()-self.began)
 
 
+def history(learn):
+    "What the recorder and the clock of a learner noted, a dict an epoch"
+    names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
+    rows = [[*values, s] for values, s in zip(learn.recorder.values, learn.clock.seconds)]
+    return [{'epoch': i, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows, 1)]
+
+
 def train(make, fit, bs, seed, args, classes, tensors):
     "One run: the history of its epochs, and at the end loss and accuracy on the training images as they are"
     set_seed(seed, reproducible=True)
     learn = get_learner(loaders(tensors, args.size, bs), make(len(classes)), cbs=Clock())
     with learn.no_bar(), learn.no_logging():
         fit(learn, args.epochs)
-        rows = [[*values, s] for values, s in zip(learn.recorder.values, learn.clock.seconds)]
+        rows = history(learn)
         loss, accuracy = learn.validate(ds_idx=2)
-    names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
-    return {'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': [
-        {'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows)]}
+    return {'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': rows}
 
 
 def options(doc, experiments):

@@ -3,7 +3,8 @@
 usage: python bench/epoch.py [--json FILE] [--sizes 64 128] [--rounds 3]
 
 The book's: `get_data` with as many workers as fastai thinks fit, a plain `Learner` with fastai's Adam in float32.
-Ours: `fast_data` and `fast_learner`. Batches of 128, `fit_one_cycle`.
+Ours: `fast_data`, `fast_learner` and `keep_memory`, a setting of the whole process: each has one of its own. Batches of
+128, `fit_one_cycle`.
 """
 from functools import partial
 
@@ -15,14 +16,19 @@ from fastai.torch_core import set_seed
 
 from measure import benchmark, options, source
 from resnet_course.data import get_data
-from resnet_course.fast import fast_data, fast_learner
+from resnet_course.fast import fast_data, fast_learner, keep_memory
 from resnet_course.resnet import resnet18
 
 
 def book(dls, net): return Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
 
 
-RECIPES = {'book': (get_data, book), 'ours': (fast_data, fast_learner)}
+def ours(dls, net):
+    keep_memory()
+    return fast_learner(dls, net)
+
+
+RECIPES = {'book': (get_data, book), 'ours': (fast_data, ours)}
 
 
 def build(args, size, make_data, make_learner):
@@ -46,7 +52,7 @@ def parser():
 
 def main():
     args = parser().parse_args()
-    benchmark(args, "Images/s of a whole epoch, training and validation, ResNet-18", cases(args), 'ours')
+    benchmark(args, "Images/s of a whole epoch, training and validation, ResNet-18", cases(args), 'ours', apart=True)
 
 
 if __name__ == '__main__': main()

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -70,6 +72,23 @@ def begin(args, what, **rest):
     return start(args, what, {'source': args.data, **counts, 'copy': args.copy}, **rest)
 
 
+def _build(make, threads):
+    global _built
+    torch.set_num_threads(threads)
+    _built = make()
+    return {k: v for k, v in _built.items() if k != 'run'}
+
+
+def _run(): _built['run']()
+
+
+def built_apart(make):
+    "A variant in a process of its own: what it sets there, the others do not feel"
+    pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'))
+    facts = pool.submit(_build, make, torch.get_num_threads()).result()
+    return {**facts, 'run': lambda: pool.submit(_run).result()}
+
+
 def in_turns(variants, rounds):
     "Seconds of each call, `{name: [seconds]}`"
     seconds, names = {name: [] for name in variants}, list(variants)
@@ -103,25 +122,25 @@ def table(runs, base):
     return pd.DataFrame(rows).to_string(index=False, formatters={k: f.format for k, f in numbers.items()})
 
 
-def measure(variants, rounds, base):
+def measure(variants, rounds, base, apart=False):
     "Build the variants of one case, run them in turns, and give what goes into the record"
-    built = {name: make() for name, make in variants.items()}
+    built = {name: built_apart(make) if apart else make() for name, make in variants.items()}
     seconds = in_turns(built, rounds)
     runs = [{'variant': name, **{k: v for k, v in facts.items() if k != 'run'}, 'seconds': seconds[name]} for name, facts in built.items()]
     ratios(runs, base)
     return runs
 
 
-def benchmark(args, what, cases, base, **rest):
+def benchmark(args, what, cases, base, apart=False, **rest):
     """Measure the cases that the record lacks, write it after each, and print the table; give the record.
 
     `cases` is `{case: {variant: make}}`; `make()` gives `{'images': images in a run, 'run': what to time}` and what else
-    the record shall say.
+    the record shall say. `apart`: each variant in a process of its own.
     """
     record = begin(args, what, **rest)
     for case, variants in cases.items():
         if case in {run['case'] for run in record['runs']}: continue
-        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base)]
+        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base, apart)]
         save(args, record)
     print(table(record['runs'], base))
     return record

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from measure import benchmark, options, source
-from resnet_course.fast import fast_data, fast_learner, fused_adam
+from resnet_course.fast import fast_data, fast_learner, fused_adam, keep_memory
 from resnet_course.resnet import resnet18
 from resnet_course.train import best_precision
 
@@ -81,6 +81,7 @@ def parser():
 
 def main():
     args = parser().parse_args()
+    keep_memory()
     benchmark(args, "What fastai's Learner adds to a bare PyTorch loop, ResNet-18", cases(args), 'bare loop')
 
 

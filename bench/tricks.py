@@ -13,7 +13,7 @@ from timm.layers import BlurPool2d
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from accuracy import Clock, options, record
+from accuracy import Clock, history, options, record
 from resnet_course.cost import cost_table
 from resnet_course.fast import fast_data, fast_learner, fused_adam, fused_sgd
 from resnet_course.resizing import ProgressiveResize
@@ -63,9 +63,7 @@ def train(args, seed, net, lr, wd, bs, opt, smooth, min_scale, lighting, ema, si
     cbs = [Clock(), *([EMA()] if ema else []), *([ProgressiveResize(sizes)] if sizes else [])]
     learn = fast_learner(dls, net(len(dls.vocab)), opt_func=opt or partial(fused_adam, wd=wd), loss_func=loss, cbs=cbs)
     with learn.no_bar(), learn.no_logging(): getattr(learn, fit)(args.epochs, lr, **fit_args)
-    names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
-    return {'history': [{'epoch': i+1, **{name: round(float(v), 6) for name, v in zip(names, [*row, s])}}
-                        for i, (row, s) in enumerate(zip(learn.recorder.values, learn.clock.seconds))]}
+    return {'history': history(learn)}
 
 
 def main():

@@ -8,6 +8,7 @@ __all__ = ['DEFAULTS', 'RECIPES', 'make_parser', 'check_net', 'data_of', 'net_sp
 
 # %% ../nbs/92_command.ipynb #c004
 import argparse, json, math, os, re, shutil, signal, sys, tempfile, time, warnings
+from functools import partial
 from pathlib import Path
 from . import CourseError, __version__
 
@@ -237,10 +238,9 @@ def train(
         data = data_of(given)
     check_net(net_spec(given))
     from resnet_course.data import find_data, list_images
-    from resnet_course.fast import cached_images
     from resnet_course.run import environment, write_whole
-    cached,skip_broken = given.get('recipe')!='book',given.get('skip_broken', False)
-    if cached and not skip_broken: files,broken = list_images(find_data(data)),set()
+    skip_broken = given.get('skip_broken', False)
+    if given.get('recipe')!='book' and not skip_broken: files,broken = list_images(find_data(data)),set()
     else: files,broken = usable_images(data, skip_broken)
     classes = sorted({f.parent.name for f in files['train']})
     counts = {split: len(fs) for split,fs in files.items()}
@@ -250,34 +250,40 @@ def train(
             raise CourseError(f"{data} has {counts} images now but had {config['counts']}; "
                               "a resumed run needs the same data")
         spec = config['spec']
-    if cached: cached_images(data, spec['presize'], broken, progress=sys.stdout.isatty())
+    dls = _loaders(spec, broken)
     if not resume:
         config = {'options': given, 'spec': spec, 'counts': counts, **environment(spec['device'])}
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out/'config.json', json.dumps(config, indent=1).encode())
-    _fit(out, config, spec, broken, checkpoint)
+    _fit(out, config, spec, dls, checkpoint)
 
 # %% ../nbs/92_command.ipynb #c027
-def _fit(out, config, spec, broken, checkpoint):
-    "Train as `spec` says, write the run folder, say how it went"
+def _loaders(spec, broken):
+    "The images that `spec` asks for, without the broken ones; decoded here, where a recipe keeps them"
     import torch
-    from fastai.callback.progress import ProgressCallback
     from fastai.torch_core import set_seed
     from resnet_course.data import get_data
-    from resnet_course.fast import fast_data, fast_learner, fused_adam, fused_sgd
+    from resnet_course.fast import fast_data
+    make_data = get_data if spec['recipe']=='book' else partial(fast_data, progress=sys.stdout.isatty())
+    set_seed(spec['seed'], reproducible=True)
+    return make_data(spec['data'], spec['presize'], spec['size'], spec['bs'],
+                     skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
+
+# %% ../nbs/92_command.ipynb #c028
+def _fit(out, config, spec, dls, checkpoint):
+    "Train as `spec` says, write the run folder, say how it went"
+    from fastai.callback.progress import ProgressCallback
+    from resnet_course.fast import fast_learner, fused_adam, fused_sgd, keep_memory
     from resnet_course.resizing import ProgressiveResize
     from resnet_course.resnet import build_model
     from resnet_course.run import SaveRun, plot_confusion, plot_curves, _png, write_whole
     from resnet_course.train import get_learner
     began = time.perf_counter()
-    set_seed(spec['seed'], reproducible=True)
-    make_data,make_learner,opt = {
-        "fastai's Adam": (get_data, get_learner, {}),
-        'fused Adam': (fast_data, fast_learner, {'opt_func': fused_adam}),
-        'fused SGD': (fast_data, fast_learner, {'opt_func': fused_sgd})}[spec['opt']]
-    dls = make_data(spec['data'], spec['presize'], spec['size'], spec['bs'],
-                    skip=broken, workers=spec['workers'], device=torch.device(spec['device']))
-    learn = make_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'], **opt)
+    if spec['recipe']=='book': make_learner = get_learner
+    else:
+        keep_memory()
+        make_learner = partial(fast_learner, opt_func={'fused Adam': fused_adam, 'fused SGD': fused_sgd}[spec['opt']])
+    learn = make_learner(dls, build_model(spec, len(spec['classes'])), spec['precision'])
     if sys.stdout.isatty(): learn.create_mbar = False  # a bar an epoch
     else: learn.remove_cb(ProgressCallback)
     print(f"{spec['data']}: {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images "
@@ -301,7 +307,7 @@ def _fit(out, config, spec, broken, checkpoint):
     print(f"accuracy {save.rows[-1]['accuracy']:.1%} on {len(targets)} held-out images, "
           f"{time.perf_counter()-began:.0f} s\nin {out}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(out, spec)}")
 
-# %% ../nbs/92_command.ipynb #c028
+# %% ../nbs/92_command.ipynb #c029
 def _next_step(out, spec):
     "What to try after this run"
     ask = f"next: resnet-course predict {out/'model.safetensors'} IMAGE"
@@ -311,7 +317,7 @@ def _next_step(out, spec):
         return f"{ask}\n  or: grow the images, resnet-course train --data {spec['data']} --progressive {sizes}"
     return f"{ask}\n  or: more epochs, resnet-course train --data {spec['data']} --epochs {spec['epochs']*2}"
 
-# %% ../nbs/92_command.ipynb #c030
+# %% ../nbs/92_command.ipynb #c031
 def predict(
     given:dict, # Options as given
 ):
@@ -330,7 +336,7 @@ def predict(
         raise CourseError(f"{len(faults)} of {len(given['images'])} images cannot be read: {', '.join(faults)}; "
                           "check the names, or leave them out")
 
-# %% ../nbs/92_command.ipynb #c032
+# %% ../nbs/92_command.ipynb #c033
 def cost(
     given:dict, # Options as given
 ):
@@ -342,7 +348,7 @@ def cost(
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     print(table.to_string(index=False, formatters=formats))
 
-# %% ../nbs/92_command.ipynb #c034
+# %% ../nbs/92_command.ipynb #c035
 def archs(
     given:dict, # Options as given; there are none
 ):
@@ -357,7 +363,7 @@ def archs(
         with torch.device('meta'): total = cost_table(make()).iloc[-1]
         print(row.format(name, f'{total.params:,}', f'{total.MACs:,}'), flush=True)
 
-# %% ../nbs/92_command.ipynb #c037
+# %% ../nbs/92_command.ipynb #c038
 def clean(
     given:dict, # Options as given
 ):
@@ -366,7 +372,7 @@ def clean(
     folder = cache_folder(given['data'])
     print(f"{folder}: {remove_cache(given['data'])/1e6:,.0f} MB given back")
 
-# %% ../nbs/92_command.ipynb #c039
+# %% ../nbs/92_command.ipynb #c040
 def doctor(
     given:dict, # Options as given; there are none
 ):
@@ -386,7 +392,7 @@ def doctor(
         print(f"data: {name}: " + (f"found, {folder}" if found else
               f"missing; resnet-course train --data {name} downloads {DATASETS[name]}, or unpack that as {folder}"))
 
-# %% ../nbs/92_command.ipynb #c041
+# %% ../nbs/92_command.ipynb #c042
 def _glue(words):
     "`['--lr', '-1e-3']` -> `['--lr=-1e-3']`"
     glued = []
@@ -395,7 +401,7 @@ def _glue(words):
         else: glued.append(word)
     return glued
 
-# %% ../nbs/92_command.ipynb #c044
+# %% ../nbs/92_command.ipynb #c045
 def main(
     argv=None, # Words of the command line; `None`: those of this process
 ):

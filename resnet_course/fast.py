@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['cache_folder', 'cache_file', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu',
            'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam', 'fused_sgd',
-           'PlainTensors', 'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'fast_learner']
+           'PlainTensors', 'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'fast_learner', 'keep_memory']
 
 # %% ../nbs/12_speed.ipynb #c009
-import json, math, os, shutil, tempfile, zlib
+import ctypes, json, math, os, platform, shutil, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -397,3 +397,11 @@ def fast_learner(
     learn = get_learner(dls, model, precision, opt_func=opt_func, metrics=DeviceMetric(metrics), cbs=cbs, **kwargs)
     learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss()
     return learn
+
+# %% ../nbs/12_speed.ipynb #c112
+def keep_memory() -> bool: # Whether the C library of this system can be told
+    "Let this process keep the memory that its tensors free, for the next batch; it then holds its peak until it ends"
+    if platform.libc_ver()[0]!='glibc': return False
+    trim_threshold,mmap_max = -1,-4  # the numbers of these settings in malloc.h
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(trim_threshold, 2**31-1) and libc.mallopt(mmap_max, 0))

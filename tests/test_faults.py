@@ -7,12 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL_NET
+from fastai.callback.core import CancelFitException
 from PIL import Image
+
+from resnet_course.run import FiniteLoss
 
 
 def train(data, out, *more): return ['train', '--data', data, '--out', out, *SMALL_NET, '--epochs', '1', *more]
@@ -149,6 +153,17 @@ def test_nan_loss_keeps_the_last_good_checkpoint(command, refused, small, tmp_pa
     assert 'the loss became nan in epoch 2, training batch 1' in line and 'epoch 1 is kept' in line
     assert before == ((out/'checkpoint.pt').read_bytes(), (out/'model.safetensors').read_bytes())
     assert config == json.loads((out/'config.json').read_text())
+
+
+def test_nan_loss_is_found_when_looked_at_once_an_epoch():
+    "as on a GPU"
+    stop = FiniteLoss()
+    stop.learn = SimpleNamespace(iter=2, epoch=1, training=False)
+    stop.losses = [torch.tensor(v) for v in (3., 2., 1.)]
+    stop.after_validate()
+    stop.losses = [torch.tensor(v) for v in (3., float('inf'), 1.)]
+    with pytest.raises(CancelFitException): stop.after_validate()
+    assert stop.fault == 'the loss became inf in epoch 2, validation batch 2'
 
 
 def test_run_folders(command, refused, small, tmp_path):
