@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from statistics import median
 
@@ -74,6 +74,7 @@ def begin(args, what, **rest):
 
 def _build(make, threads):
     global _built
+    set_start_method(None, force=True)  # its workers start as in any script, not as it did
     torch.set_num_threads(threads)
     _built = make()
     return {k: v for k, v in _built.items() if k != 'run'}

@@ -23,7 +23,7 @@ RECIPES = {
     'fast':   dict(opt='fused Adam', lr=3e-3),
     'book':   dict(opt="fastai's Adam", lr=3e-3),
     'laptop': dict(opt='fused SGD', lr=0.2, bs=64, data='imagenette-160', width=32,
-                   sizes=[64]*6+[96]*7+[128]*7, epochs=20)}
+                   sizes=[64]*9+[96]*11+[128]*5, epochs=25, valid_scale=7/8)}
 
 # %% ../nbs/92_command.ipynb #c010
 def _number(kind, rule, ok):
@@ -182,7 +182,8 @@ def run_spec(
         raise CourseError("--precision fp16 needs a GPU; on this CPU take bf16 or fp32")
     bs = given.get('bs', min(d['bs'], n_train))
     if bs>n_train: raise CourseError(f"--bs {bs} is more than the {n_train} training images; take at most that")
-    return {'data': data, 'recipe': recipe, 'opt': d['opt'], **net_spec(given), 'size': size, 'sizes': schedule, 'presize': presize, 'epochs': epochs,
+    return {'data': data, 'recipe': recipe, 'opt': d['opt'], **net_spec(given), 'size': size, 'sizes': schedule,
+            'presize': presize, 'valid_scale': d.get('valid_scale', 1.), 'epochs': epochs,
             'lr': given.get('lr', d['lr']), 'bs': bs, 'seed': given.get('seed', 0), 'device': device,
             'precision': best_precision(device) if precision=='auto' else precision,
             'workers': given.get('workers', 0 if data=='digits' else os.cpu_count()),
@@ -264,7 +265,8 @@ def _loaders(spec, broken):
     from fastai.torch_core import set_seed
     from resnet_course.data import get_data
     from resnet_course.fast import fast_data
-    make_data = get_data if spec['recipe']=='book' else partial(fast_data, progress=sys.stdout.isatty())
+    ours = partial(fast_data, valid_scale=spec['valid_scale'], progress=sys.stdout.isatty())
+    make_data = get_data if spec['recipe']=='book' else ours
     set_seed(spec['seed'], reproducible=True)
     return make_data(spec['data'], spec['presize'], spec['size'], spec['bs'],
                      skip=broken, workers=spec['workers'], device=torch.device(spec['device']))

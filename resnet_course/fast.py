@@ -193,13 +193,13 @@ def crop_gpu(
 
 # %% ../nbs/12_speed.ipynb #c061
 class BatchRandomResizedCrop(RandomResizedCropGPU):
-    "A random resized crop and a flip for each image of a batch of bytes; in validation the whole image, resized"
+    "A random resized crop and a flip for each image of a batch of bytes; in validation the middle of the image"
     order = 5  # before the bytes become floats
     def __init__(self,
         size:int, # Side of the result, pixels
         min_scale:float=0.35, # Smallest share of an image's area
         flip:bool=True, # Mirror half of the images
-        **kwargs, # Passed on to `RandomResizedCropGPU`: `max_scale`, `ratio`
+        **kwargs, # Passed on to `RandomResizedCropGPU`: `max_scale`, `ratio`, `valid_scale`, share of each side seen in validation
     ):
         super().__init__(size, min_scale=min_scale, **kwargs)
         self.flip = flip
@@ -208,13 +208,16 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         n,_,h,w = x.shape
         x = x.as_subclass(torch.Tensor)
         if not self.train:
+            ch,cw = int(h*self.valid_scale),int(w*self.valid_scale)
+            top,left = (h-ch)//2,(w-cw)//2
+            x = x[...,top:top+ch,left:left+cw]
             if x.device.type!='cpu': x = x.float()  # no kernel for bytes there
             return TensorImage(F.interpolate(x, self.size, mode='bilinear', antialias=True))
         boxes = random_boxes(n, h, w, self.min_scale, self.max_scale, self.ratio, x.device)
         flips = torch.rand(n, device=x.device)<0.5*self.flip
         return TensorImage((crop_cpu if x.device.type=='cpu' else crop_gpu)(x, boxes, flips, self.size))
 
-# %% ../nbs/12_speed.ipynb #c063
+# %% ../nbs/12_speed.ipynb #c064
 class NormalizeBytes(Transform):
     "`IntToFloatTensor` and `Normalize` in one pass: 0 to 255 in, mean 0 and standard deviation 1 out, channels last"
     parameters,order = L('scale','shift'),99  # a loader moves these to its device, once
@@ -233,7 +236,7 @@ class NormalizeBytes(Transform):
         scale,shift = (v.to(x.device)[:,None,None] for v in (self.scale, self.shift))
         return ((x-shift)/scale).round().clamp(0, 255).byte()
 
-# %% ../nbs/12_speed.ipynb #c066
+# %% ../nbs/12_speed.ipynb #c067
 class CachedDL(TfmdDL):
     "fastai's loader, except that batches of cached images are gathered from memory; other images are read as ever"
     def __init__(self, dataset, cache=None, **kwargs):
@@ -252,20 +255,21 @@ class CachedDL(TfmdDL):
             x = images.index_select(0, self.rows[idxs].to(images.device, non_blocking=True)).permute(0,3,1,2)
             yield TensorImage(x), TensorCategory(self.labels[idxs.to(images.device, non_blocking=True)])
 
-# %% ../nbs/12_speed.ipynb #c067
+# %% ../nbs/12_speed.ipynb #c068
 def fast_tfms(
     presize:int, # As in `get_tfms`
     resize:int, # As in `get_tfms`
     flip:bool=True, # Mirror half of the training images
     min_scale:float=0.35, # Smallest share of an image's area in a training crop
     lighting:bool=False, # Change brightness and contrast as the book does
+    valid_scale:float=1., # Share of each side that is seen in validation, in the middle
 ) -> tuple: # Item transforms, batch transforms
     "`get_tfms` for batches of bytes, with a box for each image"
-    crop = BatchRandomResizedCrop(resize, min_scale, flip)
+    crop = BatchRandomResizedCrop(resize, min_scale, flip, valid_scale=valid_scale)
     if not lighting: return [Resize(presize)], [crop, NormalizeBytes()]
     return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
 
-# %% ../nbs/12_speed.ipynb #c068
+# %% ../nbs/12_speed.ipynb #c069
 def fast_data(
     source, # A name in `DATASETS`, a fastai URL, or a folder with `train/` and `val/`
     presize:int, # Side of the images in the cache, pixels
@@ -275,6 +279,7 @@ def fast_data(
     skip=(), # Files to leave out
     min_scale:float=0.35, # Smallest share of an image's area in a training crop
     lighting:bool=False, # Change brightness and contrast as the book does
+    valid_scale:float=1., # Share of each side that is seen in validation, in the middle
     workers:int=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
     device=None, # Where the batches go; `None`: the GPU if there is one
     progress:bool=False, # Show a progress bar while the cache is made
@@ -286,19 +291,19 @@ def fast_data(
         raise CourseError(f"the images take {images.nbytes/1e9:.2f} GB, {free/1e9:.2f} GB of the GPU are free; "
                           "take a smaller presize, or the plain pipeline: get_data, --recipe book")
     cache = images.to(plain.device),{f: i for i,f in enumerate(files)}
-    _,tfms = fast_tfms(presize, resize, source!='digits', min_scale, lighting)
+    _,tfms = fast_tfms(presize, resize, source!='digits', min_scale, lighting, valid_scale)
     def loader(dl): return CachedDL(dl.dataset, cache, bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last, num_workers=0,
                                     after_item=dl.after_item, after_batch=tfms, device=plain.device)
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
-# %% ../nbs/12_speed.ipynb #c080
+# %% ../nbs/12_speed.ipynb #c081
 def _groups(params, wd):
     "Norms and biases, the parameters with one dimension, apart: they do not decay"
     params = [p for group in params for p in (group if isinstance(group, (list,tuple)) else [group])]
     return [{'params': [p for p in params if p.ndim>1], 'weight_decay': wd},
             {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
 
-# %% ../nbs/12_speed.ipynb #c082
+# %% ../nbs/12_speed.ipynb #c083
 def fused_adam(
     params, # As a `Learner` gives them
     lr:float=1e-3,
@@ -310,7 +315,7 @@ def fused_adam(
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
     return OptimWrapper(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c083
+# %% ../nbs/12_speed.ipynb #c084
 def fused_sgd(
     params, # As a `Learner` gives them
     lr:float=0.1,
@@ -320,7 +325,7 @@ def fused_sgd(
     "SGD with Nesterov momentum, computed by torch in one call for all parameters"
     return OptimWrapper(opt=torch.optim.SGD(_groups(params, wd), lr=lr, momentum=mom, nesterov=True, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c091
+# %% ../nbs/12_speed.ipynb #c092
 class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
@@ -330,7 +335,7 @@ class PlainTensors(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/12_speed.ipynb #c093
+# %% ../nbs/12_speed.ipynb #c094
 class DeviceSmoothLoss(AvgSmoothLoss):
     "`AvgSmoothLoss` that stays where the loss is"
     def accumulate(self, learn):
@@ -338,21 +343,21 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
         self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c094
+# %% ../nbs/12_speed.ipynb #c095
 class DeviceMetric(AvgMetric):
     "`AvgMetric` that stays where the predictions are"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c095
+# %% ../nbs/12_speed.ipynb #c096
 class DeviceLoss(AvgLoss):
     "`AvgLoss` that stays where the loss is"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c097
+# %% ../nbs/12_speed.ipynb #c098
 class CudaGraph(Callback):
     "Record forward and backward pass as a CUDA graph for each shape of training batch, and replay it"
     order = 15  # inside mixed precision
@@ -377,7 +382,7 @@ class CudaGraph(Callback):
             if p.grad is not None: p.grad = p.grad.clone()
     def after_fit(self): self.model.__dict__.pop('forward', None)
 
-# %% ../nbs/12_speed.ipynb #c098
+# %% ../nbs/12_speed.ipynb #c099
 def fast_learner(
     dls:DataLoaders, # From `fast_data`, or any
     model:nn.Module,
@@ -398,7 +403,7 @@ def fast_learner(
     learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss()
     return learn
 
-# %% ../nbs/12_speed.ipynb #c112
+# %% ../nbs/12_speed.ipynb #c113
 def keep_memory() -> bool: # Whether the C library of this system can be told
     "Let this process keep the memory that its tensors free, for the next batch; it then holds its peak until it ends"
     if platform.libc_ver()[0]!='glibc': return False

@@ -85,7 +85,8 @@ def predict(
     fn, # Image file
 ) -> pd.Series: # Probability of each class, largest first
     "Class probabilities of one image, prepared as in validation"
-    item_tfms,batch_tfms = (get_tfms if spec.get('recipe', 'book')=='book' else fast_tfms)(spec['presize'], spec['size'])
+    sides = spec['presize'],spec['size']
+    item_tfms,batch_tfms = get_tfms(*sides) if spec.get('recipe', 'book')=='book' else fast_tfms(*sides, valid_scale=spec['valid_scale'])
     x = Pipeline([*item_tfms, ToTensor()], split_idx=1)(RGBImage.create(fn))
     x = Pipeline(batch_tfms, split_idx=1)(x[None].to(next(model.parameters()).device))
     return pd.Series(model(x)[0].softmax(-1).tolist(), spec['classes']).sort_values(ascending=False)

@@ -78,6 +78,7 @@ def test_recipe(command, small, tmp_path, recipe, optimiser):
 def test_laptop_recipe_has_a_size_for_each_epoch(digits):
     from resnet_course.cli import RECIPES, run_spec
     spec = run_spec({'recipe': 'laptop', 'data': 'digits'}, 1433, list('0123456789'))
+    assert spec['valid_scale'] == 7/8 and run_spec({}, 1433, list('0123456789'))['valid_scale'] == 1
     assert spec['sizes'] == RECIPES['laptop']['sizes'] and len(spec['sizes']) == spec['epochs'] and spec['size'] == spec['sizes'][-1]
     assert run_spec({'recipe': 'laptop', 'data': 'digits', 'epochs': 4}, 1433, list('0123456789'))['sizes'] == [64, 96, 128, 128]
 
