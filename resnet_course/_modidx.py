@@ -100,6 +100,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'resnet_course/fast.py'),
                                     'resnet_course.fast._check_room': ('speed.html#_check_room', 'resnet_course/fast.py'),
                                     'resnet_course.fast._decode': ('speed.html#_decode', 'resnet_course/fast.py'),
+                                    'resnet_course.fast._gather': ('speed.html#_gather', 'resnet_course/fast.py'),
                                     'resnet_course.fast._groups': ('speed.html#_groups', 'resnet_course/fast.py'),
                                     'resnet_course.fast._listing': ('speed.html#_listing', 'resnet_course/fast.py'),
                                     'resnet_course.fast._open_cache': ('speed.html#_open_cache', 'resnet_course/fast.py'),

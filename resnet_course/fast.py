@@ -237,6 +237,12 @@ class NormalizeBytes(Transform):
         return ((x-shift)/scale).round().clamp(0, 255).byte()
 
 # %% ../nbs/12_speed.ipynb #c067
+def _gather(images, rows):
+    "Some of the images; on a CPU NumPy copies them row by row of memory, where torch goes byte by byte"
+    if images.device.type=='cpu': return torch.from_numpy(images.numpy()[rows.numpy()])
+    return images.index_select(0, rows.to(images.device, non_blocking=True))
+
+# %% ../nbs/12_speed.ipynb #c070
 class CachedDL(TfmdDL):
     "fastai's loader, except that batches of cached images are gathered from memory; other images are read as ever"
     def __init__(self, dataset, cache=None, **kwargs):
@@ -249,13 +255,12 @@ class CachedDL(TfmdDL):
     def new(self, dataset=None, cls=None, **kwargs): return super().new(dataset, cls, **{'cache': self.cache, **kwargs})
     def create_batches(self, samps):
         if self.rows is None: yield from super().create_batches(samps); return
-        images = self.cache[0]
         for batch in self.chunkify(samps):
             idxs = torch.tensor(list(batch))
-            x = images.index_select(0, self.rows[idxs].to(images.device, non_blocking=True)).permute(0,3,1,2)
-            yield TensorImage(x), TensorCategory(self.labels[idxs.to(images.device, non_blocking=True)])
+            x = _gather(self.cache[0], self.rows[idxs]).permute(0,3,1,2)
+            yield TensorImage(x), TensorCategory(self.labels[idxs.to(x.device, non_blocking=True)])
 
-# %% ../nbs/12_speed.ipynb #c068
+# %% ../nbs/12_speed.ipynb #c071
 def fast_tfms(
     presize:int, # As in `get_tfms`
     resize:int, # As in `get_tfms`
@@ -269,7 +274,7 @@ def fast_tfms(
     if not lighting: return [Resize(presize)], [crop, NormalizeBytes()]
     return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
 
-# %% ../nbs/12_speed.ipynb #c069
+# %% ../nbs/12_speed.ipynb #c072
 def fast_data(
     source, # A name in `DATASETS`, a fastai URL, or a folder with `train/` and `val/`
     presize:int, # Side of the images in the cache, pixels
@@ -296,14 +301,14 @@ def fast_data(
                                     after_item=dl.after_item, after_batch=tfms, device=plain.device)
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
-# %% ../nbs/12_speed.ipynb #c081
+# %% ../nbs/12_speed.ipynb #c084
 def _groups(params, wd):
     "Norms and biases, the parameters with one dimension, apart: they do not decay"
     params = [p for group in params for p in (group if isinstance(group, (list,tuple)) else [group])]
     return [{'params': [p for p in params if p.ndim>1], 'weight_decay': wd},
             {'params': [p for p in params if p.ndim<=1], 'weight_decay': 0.}]
 
-# %% ../nbs/12_speed.ipynb #c083
+# %% ../nbs/12_speed.ipynb #c086
 def fused_adam(
     params, # As a `Learner` gives them
     lr:float=1e-3,
@@ -315,7 +320,7 @@ def fused_adam(
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
     return OptimWrapper(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c084
+# %% ../nbs/12_speed.ipynb #c087
 def fused_sgd(
     params, # As a `Learner` gives them
     lr:float=0.1,
@@ -325,7 +330,7 @@ def fused_sgd(
     "SGD with Nesterov momentum, computed by torch in one call for all parameters"
     return OptimWrapper(opt=torch.optim.SGD(_groups(params, wd), lr=lr, momentum=mom, nesterov=True, fused=True))
 
-# %% ../nbs/12_speed.ipynb #c092
+# %% ../nbs/12_speed.ipynb #c095
 class PlainTensors(Callback):
     "Give the net ordinary tensors: fastai's subclasses pass every operation through Python"
     def before_batch(self):
@@ -335,7 +340,7 @@ class PlainTensors(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/12_speed.ipynb #c094
+# %% ../nbs/12_speed.ipynb #c097
 class DeviceSmoothLoss(AvgSmoothLoss):
     "`AvgSmoothLoss` that stays where the loss is"
     def accumulate(self, learn):
@@ -343,21 +348,21 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
         self.val = torch.lerp(loss, self.val.to(loss.device, non_blocking=True), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c095
+# %% ../nbs/12_speed.ipynb #c098
 class DeviceMetric(AvgMetric):
     "`AvgMetric` that stays where the predictions are"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + self.func(learn.pred, *learn.yb).detach()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c096
+# %% ../nbs/12_speed.ipynb #c099
 class DeviceLoss(AvgLoss):
     "`AvgLoss` that stays where the loss is"
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         self.total,self.count = self.total + learn.loss.detach().mean()*bs, self.count+bs
 
-# %% ../nbs/12_speed.ipynb #c098
+# %% ../nbs/12_speed.ipynb #c101
 class CudaGraph(Callback):
     "Record forward and backward pass as a CUDA graph for each shape of training batch, and replay it"
     order = 15  # inside mixed precision
@@ -382,7 +387,7 @@ class CudaGraph(Callback):
             if p.grad is not None: p.grad = p.grad.clone()
     def after_fit(self): self.model.__dict__.pop('forward', None)
 
-# %% ../nbs/12_speed.ipynb #c099
+# %% ../nbs/12_speed.ipynb #c102
 def fast_learner(
     dls:DataLoaders, # From `fast_data`, or any
     model:nn.Module,
@@ -403,7 +408,7 @@ def fast_learner(
     learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss()
     return learn
 
-# %% ../nbs/12_speed.ipynb #c113
+# %% ../nbs/12_speed.ipynb #c116
 def keep_memory() -> bool: # Whether the C library of this system can be told
     "Let this process keep the memory that its tensors free, for the next batch; it then holds its peak until it ends"
     if platform.libc_ver()[0]!='glibc': return False
