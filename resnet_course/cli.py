@@ -63,7 +63,7 @@ def _net_options(add):
 def _train_options(add):
     add('--data', metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
-    add('--recipe', choices=RECIPES, help="fast (default), book: the book's own pipeline, or laptop: ten minutes of two cores")
+    add('--recipe', choices=RECIPES, help="fast (default), book: the book's own pipeline, or laptop: under ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
     add('--size', type=_size, metavar='PX', help="side of the images in a batch")
     add('--presize', type=_size, metavar='PX', help="side each image is resized to before a batch is cropped from it")

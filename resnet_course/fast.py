@@ -199,7 +199,7 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         size:int, # Side of the result, pixels
         min_scale:float=0.35, # Smallest share of an image's area
         flip:bool=True, # Mirror half of the images
-        **kwargs, # Passed on to `RandomResizedCropGPU`: `max_scale`, `ratio`, `valid_scale`, share of each side seen in validation
+        **kwargs, # Passed on to `RandomResizedCropGPU`: `max_scale`, `ratio`, and `valid_scale`, the share of each side seen in validation
     ):
         super().__init__(size, min_scale=min_scale, **kwargs)
         self.flip = flip

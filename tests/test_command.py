@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from conftest import SMALL_NET
@@ -47,8 +48,8 @@ def test_learning_rate_from_the_finder_then_predict(command, small, tmp_path, mo
     assert all(sum(r['classes'].values()) == pytest.approx(1) and set(r['classes']) == {'3', '7'} for r in rows)
 
 
-@pytest.mark.parametrize('recipe', ['fast', 'book'])
-def test_predict_agrees_with_validation(small, recipe):
+@pytest.mark.parametrize('recipe, valid_scale', [('fast', 1.), ('fast', 7/8), ('book', 1.)])
+def test_predict_agrees_with_validation(small, recipe, valid_scale):
     "An image is prepared for a prediction as it is for validation"
     import torch
     from resnet_course.data import get_data
@@ -56,10 +57,11 @@ def test_predict_agrees_with_validation(small, recipe):
     from resnet_course.run import predict
     from resnet_course.resnet import ResNet
     torch.manual_seed(0)
-    dls = (get_data if recipe == 'book' else fast_data)(small, 40, 33, bs=4, workers=0)
+    make_data = get_data if recipe == 'book' else partial(fast_data, valid_scale=valid_scale)
+    dls = make_data(small, 40, 33, bs=4, workers=0)
     model = ResNet(2, [1, 1, 1, 1], width=8).eval()
     with torch.no_grad(): expected = model(dls.valid.one_batch()[0]).softmax(1)
-    spec = dict(presize=40, size=33, recipe=recipe, classes=list(dls.vocab))
+    spec = dict(presize=40, size=33, recipe=recipe, valid_scale=valid_scale, classes=list(dls.vocab))
     for fn, p in zip(dls.valid_ds.items, expected):
         assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
 

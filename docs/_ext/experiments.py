@@ -68,7 +68,7 @@ def experiment(file):
         'Command': f"<code>{escape(r['command'])}</code>",
         'Images': escape(f"{data['source']}: {data['train']:,} to train on, {data['val']:,} held out; {data['copy']}"),
         'Precision': escape(r['precision']),
-        'Machine': escape(f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads; "
+        'Machine': escape(f"{m['cpu']}, {m['cores']} cores, {m['threads']} thread{'s'*(m['threads']>1)}; "
                           f"{m['gpu'] or 'no GPU'}; {m['system']}"),
         'Versions': escape(', '.join(f'{k} {v}' for k, v in r['versions'].items())),
         'Commit': f"<code>{escape(r['commit'][:12])}</code>",
