@@ -414,4 +414,4 @@ def keep_memory() -> bool: # Whether the C library of this system can be told
     if platform.libc_ver()[0]!='glibc': return False
     trim_threshold,mmap_max = -1,-4  # the numbers of these settings in malloc.h
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(trim_threshold, 2**31-1) and libc.mallopt(mmap_max, 0))
+    return bool(libc.mallopt(trim_threshold, -1) and libc.mallopt(mmap_max, 0))  # -1: give nothing back
