@@ -72,6 +72,16 @@ def begin(args, what, **rest):
     return start(args, what, {'source': args.data, **counts, 'copy': args.copy}, **rest)
 
 
+def peak_mb(usage):
+    "The most that was resident, from a `getrusage` or a `wait4`; macOS counts bytes, Linux kilobytes"
+    return usage.ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
+
+
+def in_fresh_process(f, *args):
+    "A process that is started directly inherits the peak of the one that starts it; the fork server's is small"
+    with ProcessPoolExecutor(1, mp_context=get_context('forkserver')) as pool: return pool.submit(f, *args).result()
+
+
 def _build(make, threads):
     global _built
     set_start_method(None, force=True)  # its workers start as in any script, not as it did

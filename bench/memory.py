@@ -1,23 +1,21 @@
 """Peak memory of a loader, a training step and a whole epoch, each in a fresh process.
 
-usage: python bench/memory.py [--json FILE] [--benchmarks input step epoch] [--sizes 128]
+usage: python bench/memory.py [--json FILE] [--benchmarks input step epoch overhead] [--sizes 128]
 
 Each does one turn of the benchmark of that name. `MB` is the most that was resident (1 MB = 10^6 B), `worker` the same
 for the largest of its workers, which share part of it with the process, `mapped` what of `MB` belongs to files at the
 end: libraries, and the decoded images, which the system gives up when memory is short. `imports alone` is the floor.
 """
 import resource
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from multiprocessing import get_context, set_start_method
+from multiprocessing import set_start_method
 from statistics import median
 
 import pandas as pd
 import psutil
 import torch
 
-from measure import begin, options, save
+from measure import begin, in_fresh_process, options, peak_mb, save
 
 
 def cases(name, words):
@@ -30,7 +28,7 @@ def cases(name, words):
 
 def peak(name, words, case, variant):
     "Run one variant here: megabytes of this process, of its largest worker, and of mapped files"
-    def most(who): return resource.getrusage(who).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
+    def most(who): return peak_mb(resource.getrusage(who))
     set_start_method(None, force=True)  # workers start as in any script, not from the fork server
     make = cases(name, words)[case][variant]
     imports = most(resource.RUSAGE_CHILDREN)  # some packages start a program when they are imported
@@ -40,11 +38,6 @@ def peak(name, words, case, variant):
     return {'MB': most(resource.RUSAGE_SELF), 'worker': worker if worker > imports else 0, 'mapped': mapped}
 
 
-def in_fresh_process(*job):
-    # a process that is started directly inherits the peak of the one that starts it; the fork server's is small
-    with ProcessPoolExecutor(1, mp_context=get_context('forkserver')) as pool: return pool.submit(peak, *job).result()
-
-
 def table(runs):
     rows = [{'case': run['case'], 'variant': run['variant'], **{k: median(run[k]) for k in ('MB', 'worker', 'mapped')}} for run in runs]
     return pd.DataFrame(rows).to_string(index=False, float_format='{:,.0f}'.format)
@@ -52,7 +45,7 @@ def table(runs):
 
 def parser():
     parser = options(__doc__, 1, [128])
-    parser.add_argument('--benchmarks', nargs='+', default=['input', 'step', 'epoch'])
+    parser.add_argument('--benchmarks', nargs='+', default=['input', 'step', 'epoch', 'overhead'])
     parser.add_argument('--bs', type=int, help="images a batch, if not those of the benchmark")
     return parser
 
@@ -66,7 +59,7 @@ def main():
             label = f'{name}, {case}'
             if label in {run['case'] for run in record['runs']}: continue
             for variant in variants:
-                rounds = [in_fresh_process(name, words, case, variant) for _ in range(args.rounds)]
+                rounds = [in_fresh_process(peak, name, words, case, variant) for _ in range(args.rounds)]
                 record['runs'].append({'case': label, 'variant': variant, **{k: [r[k] for r in rounds] for k in rounds[0]}})
             save(args, record)
     print(table(record['runs']))

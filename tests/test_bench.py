@@ -1,12 +1,13 @@
 "Experiments and benchmarks can be run again: each record grows by what it lacks, and its ratios follow from what was measured"
 import json
+import subprocess
 import sys
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL_NET
 
 
 @pytest.fixture
@@ -67,8 +68,9 @@ def test_turns_and_ratios(bench):
     ('epoch', 'ours', ['--bs', 8, '--rounds', 2]),
     ('overhead', 'bare loop', ['--bs', 8, '--rounds', 3]),
 ])
-def test_benchmarks_time_what_they_say(bench, small, tmp_path, capsys, name, base, words):
+def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, capsys, name, base, words):
     script, run = bench(name)
+    if name == 'step': monkeypatch.setattr(script, 'LIBRARIES', {'ours': None})  # one library, two processes
     file = tmp_path/f'{name}.json'
     words = ['--data', small, '--sizes', 32, *words, '--json', file]
     run(*words)
@@ -95,3 +97,16 @@ def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
     assert floor['variant'] == 'imports alone' and [r['variant'] for r in runs] == ['bare loop', 'Learner'] and len(big)
     assert all(0 < floor['mapped'][0] < floor['MB'][0] < r['MB'][0] < 1500 for r in runs)
     assert f"{runs[0]['MB'][0]:,.0f}" in capsys.readouterr().out
+
+
+def test_budget_is_of_the_whole_process(bench, small, tmp_path):
+    "Each seed is one run of the command: its history, its seconds and its own peak of memory"
+    _, run = bench('budget')
+    file, big = tmp_path/'budget.json', torch.ones(2**29)  # 2 GB here are not seen there
+    words = ['--data', small, '--presize', 32, '--recipe', 'fast', '--json', file]
+    run(*words, '--seeds', 0, 1, '--', *SMALL_NET[:4], '--bs', 8, '--size', 32, '--epochs', 2)
+    a, b = json.loads(file.read_text())['runs']
+    assert [a['seed'], b['seed']] == [0, 1] and len(a['history']) == len(b['history']) == 2 and len(big)
+    for r in (a, b): assert sum(h['seconds'] for h in r['history']) < r['wall'] < 120 and 200 < r['MB'] < 1500
+    with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], tmp_path/'refused.json', '--seeds', 0, '--', '--size', 33)
+    assert not (tmp_path/'refused.json').exists()
