@@ -5,7 +5,8 @@ usage: python bench/step.py [--json FILE] [--nets resnet18 resnet50] [--sizes 64
 `ours`, `timm`, `fastai` and `torchvision` compute in the format of `best_precision`, channels last, with the fused
 optimiser of `fast_learner` and memory that is kept (`keep_memory`); the `ordinary` form of each is float32, contiguous,
 with torch's AdamW and the system's memory as they come. So each has a process of its own. The first three libraries
-compute the same operations. The images are random numbers, 10 classes.
+compute the same operations. The images are random numbers, 10 classes. `MACs` are an image's multiply-adds in a whole
+step: forward, the gradient of the weights, and that of the inputs, which the first convolution does not compute.
 """
 from functools import partial
 
@@ -14,9 +15,9 @@ import torch
 import torchvision
 from fastai.vision.models import xresnet
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from measure import benchmark, options
-from resnet_course.cost import cost_table
 from resnet_course.fast import fused_adam, keep_memory
 from resnet_course.resnet import create_model
 from resnet_course.train import best_precision
@@ -32,8 +33,8 @@ LIBRARIES = {
 def build(args, size, name, library, ordinary):
     if not ordinary: keep_memory()
     torch.manual_seed(0)
-    net, bs = LIBRARIES[library](name), args.bs if size <= 128 else args.bs//4
-    macs, steps = int(cost_table(net, size).iloc[-1]['MACs']), max(1, args.batches*64**2//size**2)
+    net, bs = LIBRARIES[library](name), args.bs*64//size
+    steps = max(1, args.batches*64**2//size**2)
     layout = torch.contiguous_format if ordinary else torch.channels_last
     net.train().to(memory_format=layout)
     opt = torch.optim.AdamW(net.parameters()) if ordinary else fused_adam(net.parameters())
@@ -46,8 +47,8 @@ def build(args, size, name, library, ordinary):
             loss.backward()
             opt.step()
             opt.zero_grad()
-    run(1)
-    return {'MACs': macs, 'images': bs*steps, 'run': run}
+    with FlopCounterMode(display=False) as count: run(1)
+    return {'MACs': count.get_total_flops()//2//bs, 'images': bs*steps, 'run': run}
 
 
 def cases(args):
@@ -59,7 +60,7 @@ def cases(args):
 def parser():
     parser = options(__doc__, 7, [64, 128, 224])
     parser.add_argument('--nets', nargs='+', default=['resnet18', 'resnet50'])
-    parser.add_argument('--bs', type=int, default=128, help="a quarter as many above 128 px")
+    parser.add_argument('--bs', type=int, default=128, help="images a batch at 64 px; the larger they are, the fewer")
     parser.add_argument('--batches', type=int, default=2, help="steps in a turn at 64 px, fewer of larger images")
     return parser
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import ROOT, SMALL_NET
 
+from resnet_course.cost import cost_table
+
 
 @pytest.fixture
 def bench(monkeypatch):
@@ -84,6 +86,10 @@ def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, caps
         assert r['ratio'] == pytest.approx(np.median(seconds[r['variant']]/seconds[base]))
         line, = [line for line in out.splitlines() if line.strip().startswith(f"{case} ") and f" {r['variant']} " in line and
                  f"{np.median(1/seconds[r['variant']]):,.0f} " in line]
+    if name == 'step':
+        layers = cost_table(script.create_model('resnet18', 10), 32)
+        first = layers[layers['kind'] == 'Conv2d'].iloc[0]['MACs']  # the image needs no gradient
+        assert {r['MACs'] for r in record['runs']} == {3*layers.iloc[-1]['MACs']-first}
     run(*words)
     assert json.loads(file.read_text())['runs'] == record['runs'] and capsys.readouterr().out == out
     with pytest.raises(SystemExit, match='another experiment'): run(*words, '--threads', 3)
