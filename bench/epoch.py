@@ -52,7 +52,7 @@ def parser():
 
 def main():
     args = parser().parse_args()
-    benchmark(args, "Images/s of a whole epoch, training and validation, ResNet-18", cases(args), 'ours', apart=True)
+    benchmark(args, "Images/s of a whole epoch, training and validation, ResNet-18", cases(args), 'ours', process=str)
 
 
 if __name__ == '__main__': main()

@@ -82,22 +82,28 @@ def in_fresh_process(f, *args):
     with ProcessPoolExecutor(1, mp_context=get_context('forkserver')) as pool: return pool.submit(f, *args).result()
 
 
-def _build(make, threads):
-    global _built
+_built = {}
+
+
+def _build(name, make, threads):
     set_start_method(None, force=True)  # its workers start as in any script, not as it did
     torch.set_num_threads(threads)
-    _built = make()
-    return {k: v for k, v in _built.items() if k != 'run'}
+    _built[name] = make()
+    return {k: v for k, v in _built[name].items() if k != 'run'}
 
 
-def _run(): _built['run']()
+def _run(name): _built[name]['run']()
 
 
-def built_apart(make):
-    "A variant in a process of its own: what it sets there, the others do not feel"
-    pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'))
-    facts = pool.submit(_build, make, torch.get_num_threads()).result()
-    return {**facts, 'run': lambda: pool.submit(_run).result()}
+def built_apart(variants, process):
+    "Variants in processes of their own, one for each `process(name)`: what is set in one, the others do not feel"
+    pools = {key: ProcessPoolExecutor(1, mp_context=get_context('spawn')) for key in map(process, variants)}
+    built = {}
+    for name, make in variants.items():
+        pool = pools[process(name)]
+        facts = pool.submit(_build, name, make, torch.get_num_threads()).result()
+        built[name] = {**facts, 'run': lambda pool=pool, name=name: pool.submit(_run, name).result()}
+    return built
 
 
 def in_turns(variants, rounds):
@@ -133,25 +139,26 @@ def table(runs, base):
     return pd.DataFrame(rows).to_string(index=False, formatters={k: f.format for k, f in numbers.items()})
 
 
-def measure(variants, rounds, base, apart=False):
+def measure(variants, rounds, base, process=None):
     "Build the variants of one case, run them in turns, and give what goes into the record"
-    built = {name: built_apart(make) if apart else make() for name, make in variants.items()}
+    built = built_apart(variants, process) if process else {name: make() for name, make in variants.items()}
     seconds = in_turns(built, rounds)
     runs = [{'variant': name, **{k: v for k, v in facts.items() if k != 'run'}, 'seconds': seconds[name]} for name, facts in built.items()]
     ratios(runs, base)
     return runs
 
 
-def benchmark(args, what, cases, base, apart=False, **rest):
+def benchmark(args, what, cases, base, process=None, **rest):
     """Measure the cases that the record lacks, write it after each, and print the table; give the record.
 
     `cases` is `{case: {variant: make}}`; `make()` gives `{'images': images in a run, 'run': what to time}` and what else
-    the record shall say. `apart`: each variant in a process of its own.
+    the record shall say. `process`, a function of a variant's name: those for which it gives the same share a process of
+    their own.
     """
     record = begin(args, what, **rest)
     for case, variants in cases.items():
         if case in {run['case'] for run in record['runs']}: continue
-        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base, apart)]
+        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base, process)]
         save(args, record)
     print(table(record['runs'], base))
     return record

@@ -4,9 +4,9 @@ usage: python bench/step.py [--json FILE] [--nets resnet18 resnet50] [--sizes 64
 
 `ours`, `timm`, `fastai` and `torchvision` compute in the format of `best_precision`, channels last, with the fused
 optimiser of `fast_learner` and memory that is kept (`keep_memory`); the `ordinary` form of each is float32, contiguous,
-with torch's AdamW and the system's memory as they come. So each has a process of its own. The first three libraries
-compute the same operations. The images are random numbers, 10 classes. `MACs` are an image's multiply-adds in a whole
-step: forward, the gradient of the weights, and that of the inputs, which the first convolution does not compute.
+with torch's AdamW and the system's memory as they come, in a process of their own. The first three libraries compute
+the same operations. The images are random numbers, 10 classes. `MACs` are an image's multiply-adds in a whole step:
+forward, the gradient of the weights, and that of the inputs, which the first convolution does not compute.
 """
 from functools import partial
 
@@ -34,21 +34,19 @@ def build(args, size, name, library, ordinary):
     if not ordinary: keep_memory()
     torch.manual_seed(0)
     net, bs = LIBRARIES[library](name), args.bs*64//size
-    steps = max(1, args.batches*64**2//size**2)
     layout = torch.contiguous_format if ordinary else torch.channels_last
     net.train().to(memory_format=layout)
     opt = torch.optim.AdamW(net.parameters()) if ordinary else fused_adam(net.parameters())
     x, y = torch.randn(bs, 3, size, size).contiguous(memory_format=layout), torch.randint(10, (bs,))
 
-    def run(steps=steps):
-        for _ in range(steps):
-            with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
-                loss = cross_entropy(net(x), y)
-            loss.backward()
-            opt.step()
-            opt.zero_grad()
-    with FlopCounterMode(display=False) as count: run(1)
-    return {'MACs': count.get_total_flops()//2//bs, 'images': bs*steps, 'run': run}
+    def run():
+        with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
+            loss = cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+    with FlopCounterMode(display=False) as count: run()
+    return {'MACs': count.get_total_flops()//2//bs, 'images': bs, 'run': run}
 
 
 def cases(args):
@@ -61,13 +59,13 @@ def parser():
     parser = options(__doc__, 7, [64, 128, 224])
     parser.add_argument('--nets', nargs='+', default=['resnet18', 'resnet50'])
     parser.add_argument('--bs', type=int, default=128, help="images a batch at 64 px; the larger they are, the fewer")
-    parser.add_argument('--batches', type=int, default=2, help="steps in a turn at 64 px, fewer of larger images")
     return parser
 
 
 def main():
     args = parser().parse_args()
-    benchmark(args, "Images/s of a training step of one net in four libraries", cases(args), 'ours', apart=True, timm=timm.__version__)
+    benchmark(args, "Images/s of a training step of one net in four libraries", cases(args), 'ours',
+              process=lambda name: 'ordinary' in name, timm=timm.__version__)
 
 
 if __name__ == '__main__': main()
