@@ -39,14 +39,16 @@ def build(args, size, name, library, ordinary):
     opt = torch.optim.AdamW(net.parameters()) if ordinary else fused_adam(net.parameters())
     x, y = torch.randn(bs, 3, size, size).contiguous(memory_format=layout), torch.randint(10, (bs,))
 
-    def run():
-        with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
-            loss = cross_entropy(net(x), y)
-        loss.backward()
-        opt.step()
-        opt.zero_grad()
-    with FlopCounterMode(display=False) as count: run()
-    return {'MACs': count.get_total_flops()//2//bs, 'images': bs, 'run': run}
+    def run(steps=max(1, args.steps*64**2//size**2)):
+        for _ in range(steps):
+            with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
+                loss = cross_entropy(net(x), y)
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+        return steps
+    with FlopCounterMode(display=False) as count: run(1)
+    return {'MACs': count.get_total_flops()//2//bs, 'images': bs*run(), 'run': run}
 
 
 def cases(args):
@@ -59,6 +61,7 @@ def parser():
     parser = options(__doc__, 7, [64, 128, 224])
     parser.add_argument('--nets', nargs='+', default=['resnet18', 'resnet50'])
     parser.add_argument('--bs', type=int, default=128, help="images a batch at 64 px; the larger they are, the fewer")
+    parser.add_argument('--steps', type=int, default=4, help="in a turn at 64 px; fewer of larger images, one at least")
     return parser
 
 
