@@ -2,8 +2,9 @@
 
 usage: python bench/overhead.py [--json FILE] [--sizes 64] [--rounds 5] [--images 3840]
 
-Both draw from the same loaders, validation included, and do the same: autocast, channels last, the fused optimiser
-with a one-cycle schedule, a running loss, validation loss and accuracy. `ratio` - 1 is the overhead.
+Both draw from the same loaders, validation included, and do the same: the same net with `matmul_convs`, autocast,
+channels last, the fused optimiser with a one-cycle schedule, a running loss, validation loss and accuracy. `ratio` - 1
+is the overhead.
 """
 from functools import cache, partial
 
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from measure import benchmark, options, source
-from resnet_course.fast import fast_data, fast_learner, fused_adam, keep_memory
+from resnet_course.fast import fast_data, fast_learner, fused_adam, keep_memory, matmul_convs
 from resnet_course.resnet import resnet18
 from resnet_course.train import best_precision
 
@@ -28,7 +29,7 @@ def learner(dls):
 
 def loop(dls):
     half = best_precision('cpu') == 'bf16'
-    net = resnet18(len(dls.vocab)).to(memory_format=torch.channels_last if half else torch.contiguous_format)
+    net = matmul_convs(resnet18(len(dls.vocab))).to(memory_format=torch.channels_last if half else torch.contiguous_format)
     opt = fused_adam(net.parameters()).opt
 
     def forward(x, y):

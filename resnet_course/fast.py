@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['cache_folder', 'cache_file', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu',
-           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'fused_adam', 'fused_sgd',
-           'PlainTensors', 'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'fast_learner', 'keep_memory']
+           'BatchRandomResizedCrop', 'NormalizeBytes', 'CachedDL', 'fast_tfms', 'fast_data', 'matmul_conv2d',
+           'FewPlacesConv2d', 'matmul_convs', 'fused_adam', 'fused_sgd', 'PlainTensors', 'DeviceSmoothLoss',
+           'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'fast_learner', 'keep_memory']
 
 # %% ../nbs/12_speed.ipynb #c009
 import ctypes, json, math, os, platform, shutil, tempfile, zlib
@@ -34,6 +35,7 @@ from torch import nn
 from torchvision.ops import roi_align
 from . import CourseError
 from .data import RGBImage, find_data, get_data, image_fault, list_images, refuse_broken
+from .layers import conv_size
 from .train import get_learner
 
 # %% ../nbs/12_speed.ipynb #c020
@@ -301,6 +303,40 @@ def fast_data(
                                     after_item=dl.after_item, after_batch=tfms, device=plain.device)
     return DataLoaders(*map(loader, plain.loaders), path=plain.path, device=plain.device)
 
+# %% ../nbs/12_speed.ipynb #ea04cf94
+def matmul_conv2d(
+    x:torch.Tensor, # `(b,ni,h,w)`
+    weight:torch.Tensor, # `(nf,ni,k,k)`, `k` odd
+    bias:torch.Tensor=None, # `(nf,)`
+    stride:int=1,
+) -> torch.Tensor: # `(b,nf,ceil(h/stride),ceil(w/stride))`, channels last
+    "`F.conv2d`, padded by `(k-1)//2`, as the product of two matrices: patches and weights"
+    k,s = weight.shape[-1],stride
+    h,w = (conv_size(n, k, s) for n in x.shape[-2:])
+    x = F.pad(x.permute(0,2,3,1), (0,0,k//2,k//2,k//2,k//2))
+    patches = torch.cat([x[:,i:i+s*h:s,j:j+s*w:s] for i in range(k) for j in range(k)], -1)
+    return F.linear(patches, weight.permute(0,2,3,1).flatten(1), bias).permute(0,3,1,2)
+
+# %% ../nbs/12_speed.ipynb #64b4406c
+class FewPlacesConv2d(nn.Conv2d):
+    "`nn.Conv2d`, but a matrix product where a batch has few places for many channels (on a CPU, in bfloat16)"
+    def forward(self, x):
+        k,s = self.kernel_size[0],self.stride[0]
+        places = len(x)*math.prod(conv_size(n, k, s) for n in x.shape[-2:])
+        few = places<=2*self.out_channels and x.dtype==torch.bfloat16 and x.device.type=='cpu'
+        return matmul_conv2d(x, self.weight, self.bias, s) if few else super().forward(x)
+
+# %% ../nbs/12_speed.ipynb #242e18d6
+def matmul_convs(
+    model:nn.Module, # Changed in place
+) -> nn.Module: # The same
+    "Let plain convolutions be matrix products where that is faster; numbers agree up to rounding"
+    for m in model.modules():
+        if type(m) is not nn.Conv2d or m.groups>1 or m.padding_mode!='zeros' or m.dilation!=(1,1): continue
+        k,s = m.kernel_size[0],m.stride[0]
+        if k%2 and (m.kernel_size,m.stride,m.padding)==((k,k),(s,s),(k//2,k//2)): m.__class__ = FewPlacesConv2d
+    return model
+
 # %% ../nbs/12_speed.ipynb #c084
 def _groups(params, wd):
     "Norms and biases, the parameters with one dimension, apart: they do not decay"
@@ -400,8 +436,9 @@ def fast_learner(
     cbs=(), # More callbacks
     **kwargs, # Passed on to `Learner`
 ) -> Learner:
-    "`get_learner` with a fused optimiser, plain tensors, and losses and metrics that stay on the device"
+    "`get_learner` with faster convolutions, a fused optimiser, plain tensors, and losses and metrics that stay on the device"
     if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
+    matmul_convs(model)
     if compile: model.compile()
     cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *L(cbs)]
     learn = get_learner(dls, model, precision, opt_func=opt_func, metrics=DeviceMetric(metrics), cbs=cbs, **kwargs)

@@ -21,7 +21,7 @@ from resnet_course import CourseError
 from resnet_course import fast
 from resnet_course.data import get_data
 from resnet_course.fast import (BatchRandomResizedCrop, NormalizeBytes, cache_file, cached_images, crop_cpu, crop_gpu, fast_data,
-                                fast_learner, fused_adam, random_boxes, remove_cache)
+                                fast_learner, fused_adam, matmul_convs, random_boxes, remove_cache)
 from resnet_course.resizing import set_size
 from resnet_course.resnet import ResNet
 
@@ -135,6 +135,56 @@ def test_precision_reaches_the_convolutions():
 def test_without_bfloat16_it_trains_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {})
     assert not hasattr(fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8)), 'b_float16')
+
+
+@pytest.fixture
+def products(monkeypatch):
+    "The kernels and strides that were computed as a product of matrices"
+    seen, whole = [], fast.matmul_conv2d
+    def note(x, weight, bias, stride):
+        seen.append((weight.shape[-1], stride))
+        return whole(x, weight, bias, stride)
+    monkeypatch.setattr(fast, 'matmul_conv2d', note)
+    return seen
+
+
+def test_products_where_places_are_few_and_only_there(products):
+    "In bfloat16 the last two groups at 64 px; nowhere at 256 px, nor in float32"
+    net, small, large = matmul_convs(ResNet(10, [1, 1, 1, 1], width=8)).eval(), torch.randn(4, 3, 64, 64), torch.randn(4, 3, 256, 256)
+    with torch.no_grad():
+        net(small)
+        with torch.autocast('cpu', torch.bfloat16):
+            net(large)
+            assert not products
+            net(small)
+    assert products == [(3, 2), (3, 1), (1, 1)]*2
+
+
+def test_products_give_what_convolutions_give(products):
+    "Loss and every gradient of a step in bfloat16, up to its rounding"
+    def step(change):
+        set_seed(0)
+        net = change(ResNet(10, [1, 1, 1, 1], 4, width=16)).train()
+        with torch.autocast('cpu', torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(net(torch.randn(8, 3, 40, 40)).float(), torch.arange(8))
+        loss.backward()
+        return loss.item(), {k: p.grad for k, p in net.named_parameters()}
+    (loss, grads), (loss2, grads2) = step(lambda net: net), step(matmul_convs)
+    assert products and list(grads) == list(grads2)
+    assert loss2 == pytest.approx(loss, abs=0.02)
+    for k, g in grads.items(): assert (grads2[k]-g).norm() <= 0.1*g.norm(), k
+
+
+def test_only_plain_convolutions_change():
+    conv = torch.nn.Conv2d
+    plain = conv(4, 4, 3, padding=1), conv(4, 8, 1, 2, bias=False), conv(4, 4, 5, 2, 2)
+    other = (conv(4, 4, 3), conv(4, 4, 3, padding=1, groups=2), conv(4, 4, 3, padding=2, dilation=2), conv(4, 4, (1, 3), padding=(0, 1)),
+             conv(4, 4, 2), conv(4, 4, 3, (1, 2), 1), conv(4, 4, 3, padding='same'), conv(4, 4, 3, padding=1, padding_mode='reflect'),
+             torch.nn.ConvTranspose2d(4, 4, 3, padding=1))
+    net = torch.nn.Sequential(*plain, *other)
+    weights = {k: v.data_ptr() for k, v in net.state_dict().items()}
+    assert [type(m) is fast.FewPlacesConv2d for m in matmul_convs(net)] == [True]*len(plain)+[False]*len(other)
+    assert {k: v.data_ptr() for k, v in net.state_dict().items()} == weights
 
 
 def test_still_fastais_dataloaders(small):
