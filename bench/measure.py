@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from statistics import median
@@ -95,15 +96,20 @@ def _build(name, make, threads):
 def _run(name): _built[name]['run']()
 
 
-def built_apart(variants, process):
-    "Variants in processes of their own, one for each `process(name)`: what is set in one, the others do not feel"
-    pools = {key: ProcessPoolExecutor(1, mp_context=get_context('spawn')) for key in map(process, variants)}
-    built = {}
-    for name, make in variants.items():
-        pool = pools[process(name)]
-        facts = pool.submit(_build, name, make, torch.get_num_threads()).result()
-        built[name] = {**facts, 'run': lambda pool=pool, name=name: pool.submit(_run, name).result()}
-    return built
+@contextmanager
+def building(variants, process=None):
+    "Variants here, or in processes of their own, one for each `process(name)`: what is set in one, the others do not feel"
+    if not process:
+        yield {name: make() for name, make in variants.items()}
+        return
+    with ExitStack() as stack:
+        pools = {key: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn'))) for key in map(process, variants)}
+        built = {}
+        for name, make in variants.items():
+            pool = pools[process(name)]
+            facts = pool.submit(_build, name, make, torch.get_num_threads()).result()
+            built[name] = {**facts, 'run': lambda pool=pool, name=name: pool.submit(_run, name).result()}
+        yield built
 
 
 def in_turns(variants, rounds):
@@ -139,16 +145,18 @@ def table(runs, base):
     return pd.DataFrame(rows).to_string(index=False, formatters={k: f.format for k, f in numbers.items()})
 
 
-def measure(variants, rounds, base, process=None):
+def measure(variants, rounds, base, process=None, builds=1):
     "Build the variants of one case, run them in turns, and give what goes into the record"
-    built = built_apart(variants, process) if process else {name: make() for name, make in variants.items()}
-    seconds = in_turns(built, rounds)
+    seconds = {name: [] for name in variants}
+    for _ in range(builds):
+        with building(variants, process) as built:
+            for name, s in in_turns(built, rounds).items(): seconds[name] += s
     runs = [{'variant': name, **{k: v for k, v in facts.items() if k != 'run'}, 'seconds': seconds[name]} for name, facts in built.items()]
     ratios(runs, base)
     return runs
 
 
-def benchmark(args, what, cases, base, process=None, **rest):
+def benchmark(args, what, cases, base, process=None, builds=1, **rest):
     """Measure the cases that the record lacks, write it after each, and print the table; give the record.
 
     `cases` is `{case: {variant: make}}`; `make()` gives `{'images': images in a run, 'run': what to time}` and what else
@@ -158,7 +166,7 @@ def benchmark(args, what, cases, base, process=None, **rest):
     record = begin(args, what, **rest)
     for case, variants in cases.items():
         if case in {run['case'] for run in record['runs']}: continue
-        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base, process)]
+        record['runs'] += [{'case': case, **run} for run in measure(variants, args.rounds, base, process, builds)]
         save(args, record)
     print(table(record['runs'], base))
     return record

@@ -1,13 +1,14 @@
 """Images/s of a training step - forward, loss, backward, optimiser - of one net in four libraries.
 
-usage: python bench/step.py [--json FILE] [--nets resnet18 resnet50] [--sizes 64 128 224]
+usage: python bench/step.py [--json FILE] [--nets resnet18 resnet50] [--sizes 64 128 224] [--builds 3]
 
 `ours`, `timm`, `fastai` and `torchvision` compute in the format of `best_precision`, channels last, with the fused
 optimiser of `fast_learner` and memory that is kept (`keep_memory`); the `ordinary` form of each is float32, contiguous,
 with torch's AdamW and the system's memory as they come, in a process of their own. The first three libraries compute
 the same operations, and in `ours` `matmul_convs` chooses how, as in `fast_learner`. The images are random numbers, 10
 classes. `MACs` are an image's multiply-adds in a whole step: forward, the gradient of the weights, and that of the
-inputs, which the first convolution does not compute.
+inputs, which the first convolution does not compute. A net's speed also hangs on where in memory its process happens to
+put it, by several percent: so all is built anew `--builds` times, and each build runs `--rounds` rounds.
 """
 from functools import partial
 
@@ -60,9 +61,10 @@ def cases(args):
 
 
 def parser():
-    parser = options(__doc__, 7, [64, 128, 224])
+    parser = options(__doc__, 4, [64, 128, 224])
     parser.add_argument('--nets', nargs='+', default=['resnet18', 'resnet50'])
     parser.add_argument('--bs', type=int, default=128, help="images a batch at 64 px; the larger they are, the fewer")
+    parser.add_argument('--builds', type=int, default=3)
     parser.add_argument('--steps', type=int, default=4, help="in a turn at 64 px; fewer of larger images, one at least")
     return parser
 
@@ -70,7 +72,7 @@ def parser():
 def main():
     args = parser().parse_args()
     benchmark(args, "Images/s of a training step of one net in four libraries", cases(args), 'ours',
-              process=lambda name: 'ordinary' in name, timm=timm.__version__)
+              process=lambda name: 'ordinary' in name, builds=args.builds, timm=timm.__version__)
 
 
 if __name__ == '__main__': main()
