@@ -323,7 +323,7 @@ class FewPlacesConv2d(nn.Conv2d):
     def forward(self, x):
         k,s = self.kernel_size[0],self.stride[0]
         places = len(x)*math.prod(conv_size(n, k, s) for n in x.shape[-2:])
-        few = places<=2*self.out_channels and x.dtype==torch.bfloat16 and x.device.type=='cpu'
+        few = places<=2*self.out_channels and x.ndim==4 and x.dtype==torch.bfloat16 and x.device.type=='cpu'
         return matmul_conv2d(x, self.weight, self.bias, s) if few else super().forward(x)
 
 # %% ../nbs/12_speed.ipynb #242e18d6

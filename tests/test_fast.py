@@ -175,6 +175,11 @@ def test_products_give_what_convolutions_give(products):
     for k, g in grads.items(): assert (grads2[k]-g).norm() <= 0.1*g.norm(), k
 
 
+def test_one_image_without_a_batch_stays_a_convolution(products):
+    net = matmul_convs(torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3, padding=1))).to(torch.bfloat16)
+    assert net(torch.randn(64, 1, 1).to(torch.bfloat16)).shape == (64, 1, 1) and not products
+
+
 def test_only_plain_convolutions_change():
     conv = torch.nn.Conv2d
     plain = conv(4, 4, 3, padding=1), conv(4, 8, 1, 2, bias=False), conv(4, 4, 5, 2, 2)
