@@ -41,8 +41,9 @@ def test_export_clean_and_readme_change_nothing(tmp_path):
 
 
 def test_each_module_has_its_notebook():
-    exported = {m[1] for f in NOTEBOOKS for m in re.finditer(r'#\| default_exp (\w+)', f.read_text())}
-    assert set(MODULES) == exported
+    exported = [m[1] for f in NOTEBOOKS for m in {m[0]: m for m in re.finditer(r'#\| (?:default_exp|export) (\w+)', f.read_text())}.values()]
+    assert set(MODULES) == set(exported)
+    assert len(exported) == len(set(exported)), "a module has one notebook"
 
 
 def test_one_version(): assert resnet_course.__version__ == SETTINGS['version']
