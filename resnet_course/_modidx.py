@@ -2,7 +2,9 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'resnet_course'},
   'syms': { 'resnet_course.bottleneck': { 'resnet_course.bottleneck._conv_block': ( 'bottleneck.html#_conv_block',
-                                                                                    'resnet_course/bottleneck.py')},
+                                                                                    'resnet_course/bottleneck.py'),
+                                          'resnet_course.bottleneck.bottleneck': ( 'bottleneck.html#bottleneck',
+                                                                                   'resnet_course/bottleneck.py')},
             'resnet_course.claims': { 'resnet_course.claims.Claim': ('what_we_checked.html#claim', 'resnet_course/claims.py'),
                                       'resnet_course.claims.Claim.__init__': ( 'what_we_checked.html#claim.__init__',
                                                                                'resnet_course/claims.py'),
@@ -168,7 +170,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'resnet_course/relatives.py'),
                                          'resnet_course.relatives.assemble': ('relatives.html#assemble', 'resnet_course/relatives.py'),
                                          'resnet_course.relatives.bare_conv': ('relatives.html#bare_conv', 'resnet_course/relatives.py'),
-                                         'resnet_course.relatives.bottleneck': ('relatives.html#bottleneck', 'resnet_course/relatives.py'),
                                          'resnet_course.relatives.dense_layer': ( 'relatives.html#dense_layer',
                                                                                   'resnet_course/relatives.py'),
                                          'resnet_course.relatives.densenet': ('relatives.html#densenet', 'resnet_course/relatives.py'),

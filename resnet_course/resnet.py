@@ -12,7 +12,7 @@ from collections import OrderedDict
 from torch import nn
 from .layers import ConvLayer
 from .resblock import ResBlock, basic_block, pool_shortcut
-from .bottleneck import _conv_block
+from .bottleneck import bottleneck
 
 # %% ../nbs/07_resnet.ipynb #c008
 def conv_stem(
@@ -51,7 +51,7 @@ class ResNet(nn.Sequential):
         if expansion not in (1,4):
             raise ValueError(f"expansion={expansion} is neither 1 (basic blocks) nor 4 (bottlenecks)")
         if width<4 or width%4: raise ValueError(f"width={width} is not a multiple of 4; take e.g. {max(4, width//4*4)}")
-        block = block or (basic_block if expansion==1 else _conv_block)
+        block = block or (basic_block if expansion==1 else bottleneck)
         parts,ni = OrderedDict(stem=stem(n_in, width)),width
         for i,n in enumerate(layers):
             nf,stride = width*2**i*expansion, 1 if i==0 else 2
