@@ -19,6 +19,7 @@ class Branches(nn.ModuleList):
     def __init__(self,
         *branches:nn.Module, # Each `(b,ni,h,w)` -> `(b,nf,h',w')`; `nf` may differ
     ): super().__init__(branches)
+    def __getitem__(self, i): return Branches(*list(self)[i]) if isinstance(i, slice) else super().__getitem__(i)
     def forward(self, x): return torch.cat([branch(x) for branch in self], 1)
 
 # %% ../nbs/04_inception.ipynb #c013

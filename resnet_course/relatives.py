@@ -14,7 +14,7 @@ from torch import nn
 from .bottleneck import bottleneck
 from .heads import nin, pool_head
 from .inception import Branches, googlenet
-from .layers import ConvLayer
+from .layers import ConvLayer, Parts
 from .resblock import conv_shortcut
 from .resnet import MODELS, ResNet, conv_stem
 
@@ -210,9 +210,12 @@ def separable_conv(
     return nn.Sequential(ConvLayer(ni, ni, 3, stride, groups=ni), ConvLayer(ni, nf, 1))
 
 # %% ../nbs/10_relatives.ipynb #c108
-class Residual(nn.Sequential):
+class Residual(Parts):
     "`x + layers(x)`; the layers keep the shape"
-    def forward(self, x): return x + super().forward(x)
+    def forward(self, x):
+        out = x
+        for layer in self: out = layer(out)
+        return x + out
 
 # %% ../nbs/10_relatives.ipynb #c109
 def inverted_residual(

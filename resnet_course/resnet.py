@@ -10,7 +10,7 @@ __all__ = ['MODELS', 'conv_stem', 'deep_stem', 'ResNet', 'resnet18', 'resnet34',
 import difflib, importlib, inspect
 from collections import OrderedDict
 from torch import nn
-from .layers import ConvLayer
+from .layers import ConvLayer, Parts
 from .resblock import ResBlock, basic_block, pool_shortcut
 from .bottleneck import bottleneck
 
@@ -32,7 +32,7 @@ def deep_stem(
     return nn.Sequential(*convs, nn.MaxPool2d(3, 2, 1))
 
 # %% ../nbs/07_resnet.ipynb #c027
-class ResNet(nn.Sequential):
+class ResNet(Parts):
     "Stem, four groups of `ResBlock`s, average pool, linear head: `(b,n_in,h,w)` -> `(b,n_out)` (He et al., 2015; 2019)"
     def __init__(self,
         n_out:int, # Classes
