@@ -129,6 +129,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.heads.fc_head': ('last_layers.html#fc_head', 'resnet_course/heads.py'),
                                      'resnet_course.heads.nin': ('last_layers.html#nin', 'resnet_course/heads.py'),
                                      'resnet_course.heads.nin_block': ('last_layers.html#nin_block', 'resnet_course/heads.py'),
+                                     'resnet_course.heads.no_weights': ('last_layers.html#no_weights', 'resnet_course/heads.py'),
                                      'resnet_course.heads.pool_head': ('last_layers.html#pool_head', 'resnet_course/heads.py')},
             'resnet_course.inception': { 'resnet_course.inception.Branches': ('inception.html#branches', 'resnet_course/inception.py'),
                                          'resnet_course.inception.Branches.__getitem__': ( 'inception.html#branches.__getitem__',

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from functools import partial
 from torch import nn
 from .bottleneck import bottleneck
-from .heads import nin, pool_head
+from .heads import nin, no_weights, pool_head
 from .inception import Branches, googlenet
 from .layers import ConvLayer, Parts
 from .resblock import conv_shortcut
@@ -84,32 +84,42 @@ class PreActBlock(nn.Module):
 # %% ../nbs/10_relatives.ipynb #c035
 def resnetv2_50(
     n_out:int=1000, # Classes
-) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
+    *,
+    n_in:int=3, # Channels of the image
+    pretrained:bool=False, # There are no trained weights yet
+) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "The pre-activation ResNet-50 (He et al., 2016; timm's)"
+    no_weights(pretrained)
     groups,ni = [],64
     for n,nf,stride in ((3,256,1),(4,512,2),(6,1024,2),(3,2048,2)):
         groups.append(group(PreActBlock, n, ni, nf, stride))
         ni = nf
     head = nn.Sequential(nn.BatchNorm2d(ni), nn.ReLU(), *pool_head(ni, n_out))
-    return assemble(nn.Sequential(bare_conv(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)), groups, head)
+    return assemble(nn.Sequential(bare_conv(n_in, 64, 7, 2), nn.MaxPool2d(3, 2, 1)), groups, head)
 
 # %% ../nbs/10_relatives.ipynb #c041
 def wide_resnet50_2(
     n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with twice the channels in the middle of each bottleneck (Zagoruyko and Komodakis, 2016; torchvision's)"
-    block = partial(bottleneck, squeeze=2)
-    return ResNet(n_out, [3,4,6,3], 4, stem=conv_stem, block=block, shortcut=conv_shortcut, **kwargs)
+    no_weights(pretrained)
+    parts = dict(stem=conv_stem, block=partial(bottleneck, squeeze=2), shortcut=conv_shortcut)
+    return ResNet(n_out, [3,4,6,3], 4, **parts | kwargs)
 
 # %% ../nbs/10_relatives.ipynb #c061
 def resnext50_32x4d(
     n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with twice the channels in the middle, in 32 groups (Xie et al., 2016; torchvision's)"
-    block = partial(bottleneck, squeeze=2, groups=32)
-    return ResNet(n_out, [3,4,6,3], 4, stem=conv_stem, block=block, shortcut=conv_shortcut, **kwargs)
+    no_weights(pretrained)
+    parts = dict(stem=conv_stem, block=partial(bottleneck, squeeze=2, groups=32), shortcut=conv_shortcut)
+    return ResNet(n_out, [3,4,6,3], 4, **parts | kwargs)
 
 # %% ../nbs/10_relatives.ipynb #c066
 class SqueezeExcite(nn.Module):
@@ -137,10 +147,14 @@ def se_bottleneck(
 # %% ../nbs/10_relatives.ipynb #c073
 def seresnet50(
     n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with squeeze-and-excite in each block (Hu et al., 2017; timm's)"
-    return ResNet(n_out, [3,4,6,3], 4, stem=conv_stem, block=se_bottleneck, shortcut=conv_shortcut, **kwargs)
+    no_weights(pretrained)
+    parts = dict(stem=conv_stem, block=se_bottleneck, shortcut=conv_shortcut)
+    return ResNet(n_out, [3,4,6,3], 4, **parts | kwargs)
 
 # %% ../nbs/10_relatives.ipynb #c076
 def dense_layer(
@@ -156,7 +170,9 @@ def densenet(
     n_out:int, # Classes
     layers, # Dense layers in each group, e.g. `[6,12,24,16]`
     growth:int=32, # Channels that each layer adds; the stem has twice as many
-) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
+    *,
+    n_in:int=3, # Channels of the image
+) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "Groups of dense layers; between two of them, half the channels and half the side (Huang et al., 2016)"
     if not layers: raise ValueError("layers is empty; a DenseNet needs a group or more, e.g. [6,12,24,16]")
     groups,nf = [],2*growth
@@ -165,15 +181,19 @@ def densenet(
         if i>0: nf //= 2
         groups.append(nn.Sequential(*between, *[dense_layer(nf+j*growth, growth) for j in range(n)]))
         nf += n*growth
-    stem = nn.Sequential(ConvLayer(3, 2*growth, 7, 2), nn.MaxPool2d(3, 2, 1))
+    stem = nn.Sequential(ConvLayer(n_in, 2*growth, 7, 2), nn.MaxPool2d(3, 2, 1))
     return assemble(stem, groups, nn.Sequential(nn.BatchNorm2d(nf), nn.ReLU(), *pool_head(nf, n_out)))
 
 # %% ../nbs/10_relatives.ipynb #c088
 def densenet121(
     n_out:int=1000, # Classes
-) -> nn.Sequential:
+    *,
+    n_in:int=3, # Channels of the image
+    pretrained:bool=False, # There are no trained weights yet
+) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "DenseNet with 6, 12, 24 and 16 layers that each add 32 channels (Huang et al., 2016; torchvision's)"
-    return densenet(n_out, [6,12,24,16])
+    no_weights(pretrained)
+    return densenet(n_out, [6,12,24,16], n_in=n_in)
 
 # %% ../nbs/10_relatives.ipynb #c093
 def fire(
@@ -190,10 +210,14 @@ def fire(
 # %% ../nbs/10_relatives.ipynb #c096
 def squeezenet1_0(
     n_out:int=1000, # Classes
-) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
+    *,
+    n_in:int=3, # Channels of the image
+    pretrained:bool=False, # There are no trained weights yet
+) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "SqueezeNet 1.0: eight fire modules and a 1x1 convolution for a head (Iandola et al., 2016; torchvision's)"
+    no_weights(pretrained)
     def pool(): return nn.MaxPool2d(3, 2, ceil_mode=True)
-    stem = nn.Sequential(nn.Conv2d(3, 96, 7, 2), nn.ReLU(), pool())
+    stem = nn.Sequential(nn.Conv2d(n_in, 96, 7, 2), nn.ReLU(), pool())
     groups = [nn.Sequential(fire(96, 16, 64), fire(128, 16, 64), fire(128, 32, 128), pool()),
               nn.Sequential(fire(256, 32, 128), fire(256, 48, 192), fire(384, 48, 192), fire(384, 64, 256), pool()),
               nn.Sequential(fire(512, 64, 256))]
@@ -235,14 +259,18 @@ def inverted_residual(
 # %% ../nbs/10_relatives.ipynb #c118
 def mobilenet_v2(
     n_out:int=1000, # Classes
-) -> nn.Sequential: # `(b,3,h,w)` -> `(b,n_out)`
+    *,
+    n_in:int=3, # Channels of the image
+    pretrained:bool=False, # There are no trained weights yet
+) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "Seven groups of inverted residuals (Sandler et al., 2018, table 2; torchvision's)"
+    no_weights(pretrained)
     groups,ni = [],32
     for expand,nf,n,stride in ((1,16,1,1),(6,24,2,2),(6,32,3,2),(6,64,4,2),(6,96,3,1),(6,160,3,2),(6,320,1,1)):
         groups.append(group(partial(inverted_residual, expand=expand), n, ni, nf, stride))
         ni = nf
     head = nn.Sequential(ConvLayer(ni, 1280, 1, act_cls=nn.ReLU6), *pool_head(1280, n_out, p=0.2))
-    return assemble(ConvLayer(3, 32, 3, 2, act_cls=nn.ReLU6), groups, head)
+    return assemble(ConvLayer(n_in, 32, 3, 2, act_cls=nn.ReLU6), groups, head)
 
 # %% ../nbs/10_relatives.ipynb #c124
 def yolo_bottleneck(

@@ -10,6 +10,7 @@ __all__ = ['MODELS', 'conv_stem', 'deep_stem', 'ResNet', 'resnet18', 'resnet34',
 import difflib, importlib, inspect
 from collections import OrderedDict
 from torch import nn
+from .heads import no_weights
 from .layers import ConvLayer, Parts
 from .resblock import ResBlock, basic_block, pool_shortcut
 from .bottleneck import bottleneck
@@ -63,28 +64,58 @@ class ResNet(Parts):
         super().__init__(parts)
 
 # %% ../nbs/07_resnet.ipynb #c031
-def resnet18(n_out:int=1000, **kwargs):
+def resnet18(
+    n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
+    **kwargs, # Passed on to `ResNet`
+) -> ResNet:
     "18 layers: basic blocks 2, 2, 2, 2"
+    no_weights(pretrained)
     return ResNet(n_out, [2,2,2,2], 1, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c032
-def resnet34(n_out:int=1000, **kwargs):
+def resnet34(
+    n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
+    **kwargs, # Passed on to `ResNet`
+) -> ResNet:
     "34 layers: basic blocks 3, 4, 6, 3"
+    no_weights(pretrained)
     return ResNet(n_out, [3,4,6,3], 1, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c033
-def resnet50(n_out:int=1000, **kwargs):
+def resnet50(
+    n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
+    **kwargs, # Passed on to `ResNet`
+) -> ResNet:
     "50 layers: bottlenecks 3, 4, 6, 3"
+    no_weights(pretrained)
     return ResNet(n_out, [3,4,6,3], 4, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c034
-def resnet101(n_out:int=1000, **kwargs):
+def resnet101(
+    n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
+    **kwargs, # Passed on to `ResNet`
+) -> ResNet:
     "101 layers: bottlenecks 3, 4, 23, 3"
+    no_weights(pretrained)
     return ResNet(n_out, [3,4,23,3], 4, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c035
-def resnet152(n_out:int=1000, **kwargs):
+def resnet152(
+    n_out:int=1000, # Classes
+    *,
+    pretrained:bool=False, # There are no trained weights yet
+    **kwargs, # Passed on to `ResNet`
+) -> ResNet:
     "152 layers: bottlenecks 3, 8, 36, 3"
+    no_weights(pretrained)
     return ResNet(n_out, [3,8,36,3], 4, **kwargs)
 
 # %% ../nbs/07_resnet.ipynb #c036
