@@ -9,6 +9,6 @@ class CourseError(ValueError):
 def __getattr__(name):
     "`from resnet_course import ResNet, create_model` works, and torch is imported only then"
     if name in ('ResNet', 'create_model'):
-        from . import resnet
-        return getattr(resnet, name)
+        from . import models
+        return getattr(models, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,11 +12,11 @@ from collections import OrderedDict
 from functools import partial
 from torch import nn
 from .bottleneck import bottleneck
-from .heads import nin, no_weights, pool_head
-from .inception import Branches, googlenet
+from .heads import no_weights, pool_head
+from .inception import Branches
 from .layers import ConvLayer, Parts
 from .resblock import conv_shortcut
-from .resnet import MODELS, ResNet, conv_stem
+from .resnet import ResNet, conv_stem
 
 # %% ../nbs/10_relatives.ipynb #c009
 def group(
@@ -286,8 +286,3 @@ def yolo_bottleneck(
     if mid<1: raise ValueError(f"expand={expand} leaves none of {nf} channels; take e.g. expand=1")
     layers = ConvLayer(ni, mid, 1, act_cls=nn.SiLU), ConvLayer(mid, nf, 3, groups=groups, act_cls=nn.SiLU)
     return (Residual if shortcut and ni==nf else nn.Sequential)(*layers)
-
-# %% ../nbs/10_relatives.ipynb #c131
-MODELS.update({f.__name__: f for f in (
-    nin, googlenet, wide_resnet50_2, resnext50_32x4d, seresnet50, resnetv2_50, densenet121, squeezenet1_0,
-    mobilenet_v2)})

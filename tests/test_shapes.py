@@ -10,11 +10,12 @@ from resnet_course.cost import cost_table
 from resnet_course.heads import confidence_maps, nin_block, pool_head
 from resnet_course.inception import GoogLeNet, inception, naive_inception, split_conv
 from resnet_course.layers import ConvLayer, conv_size
+from resnet_course.models import create_model
 from resnet_course.relatives import (
     PreActBlock, SqueezeExcite, dense_layer, densenet, fire, inverted_residual, separable_conv, yolo_bottleneck)
 from resnet_course.resblock import PadShortcut, ResBlock, basic_block, conv_shortcut, pool_shortcut
 from resnet_course.resizing import size_schedule
-from resnet_course.resnet import ResNet, conv_stem, create_model, deep_stem
+from resnet_course.resnet import ResNet, conv_stem, deep_stem
 
 properties = settings(deadline=None, max_examples=40)
 sides, channels, strides, batches = st.integers(1, 40), st.integers(1, 24), st.integers(1, 3), st.integers(1, 3)
