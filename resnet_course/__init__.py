@@ -1,7 +1,7 @@
 "From one convolution to a ResNet-50: a course you can run and a package you can import"
 __version__ = "0.1.0"
 
-_HOMES = {'ResNet': 'resnet', 'create_model': 'resnet', 'CourseError': 'errors'}
+_HOMES = {'ResNet': 'resnet', 'create_model': 'models', 'CourseError': 'errors'}
 
 
 def __getattr__(name):

@@ -10,7 +10,7 @@ __all__ = ['Branches', 'naive_inception', 'inception', 'split_conv', 'aggressive
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .heads import pool_head
+from .heads import no_weights, pool_head
 from .layers import ConvLayer
 
 # %% ../nbs/04_inception.ipynb #c007
@@ -19,6 +19,7 @@ class Branches(nn.ModuleList):
     def __init__(self,
         *branches:nn.Module, # Each `(b,ni,h,w)` -> `(b,nf,h',w')`; `nf` may differ
     ): super().__init__(branches)
+    def __getitem__(self, i): return Branches(*list(self)[i]) if isinstance(i, slice) else super().__getitem__(i)
     def forward(self, x): return torch.cat([branch(x) for branch in self], 1)
 
 # %% ../nbs/04_inception.ipynb #c013
@@ -65,10 +66,12 @@ def split_conv(
     return nn.Sequential(*layer(ni, (1,n)), *layer(nf, (n,1)))
 
 # %% ../nbs/04_inception.ipynb #c047
-def aggressive_stem() -> nn.Sequential: # `(b,3,224,224)` -> `(b,192,28,28)`
+def aggressive_stem(
+    n_in:int=3, # Channels of the image
+) -> nn.Sequential: # `(b,n_in,224,224)` -> `(b,192,28,28)`
     "GoogLeNet's stem: to an eighth of the image's side in three convolutions and two max-pools (Szegedy et al., 2014)"
     def pool(): return nn.MaxPool2d(3, 2, ceil_mode=True)
-    return nn.Sequential(ConvLayer(3, 64, 7, 2), pool(), ConvLayer(64, 64, 1), ConvLayer(64, 192, 3), pool())
+    return nn.Sequential(ConvLayer(n_in, 64, 7, 2), pool(), ConvLayer(64, 64, 1), ConvLayer(64, 192, 3), pool())
 
 # %% ../nbs/04_inception.ipynb #c059
 def aux_head(
@@ -81,43 +84,50 @@ def aux_head(
 
 # %% ../nbs/04_inception.ipynb #c060
 class GoogLeNet(nn.Module):
-    "Stem, nine Inception modules, pool head: `(b,3,h,w)` -> `(b,n_out)` (Szegedy et al., 2014, with batchnorm)"
+    "Stem, nine Inception modules, pool head: `(b,n_in,h,w)` -> `(b,n_out)` (Szegedy et al., 2014, with batchnorm)"
     def __init__(self,
         n_out:int=1000, # Classes
         *,
+        n_in:int=3, # Channels of the image
         aux:bool=False, # Two more heads midway; while training, the net gives their outputs too
         ks:int=5, # Side of the largest kernel in each module
     ):
         super().__init__()
         def pool(ks): return nn.MaxPool2d(ks, 2, ceil_mode=True)
         def module(*channels): return inception(*channels, ks=ks)
-        self.stages = nn.ModuleList([
-            nn.Sequential(aggressive_stem(),
-                          module(192, 64, 96, 128, 16, 32, 32), module(256, 128, 128, 192, 32, 96, 64), pool(3),
-                          module(480, 192, 96, 208, 16, 48, 64)),
-            nn.Sequential(module(512, 160, 112, 224, 24, 64, 64), module(512, 128, 128, 256, 24, 64, 64),
-                          module(512, 112, 144, 288, 32, 64, 64)),
-            nn.Sequential(module(528, 256, 160, 320, 32, 128, 128), pool(2), module(832, 256, 160, 320, 32, 128, 128),
-                          module(832, 384, 192, 384, 48, 128, 128))])
-        self.aux = nn.ModuleList([aux_head(512, n_out), aux_head(528, n_out)] if aux else [])
+        self.stem = aggressive_stem(n_in)
+        self.group1 = nn.Sequential(
+            module(192, 64, 96, 128, 16, 32, 32), module(256, 128, 128, 192, 32, 96, 64), pool(3),
+            module(480, 192, 96, 208, 16, 48, 64))
+        self.group2 = nn.Sequential(
+            module(512, 160, 112, 224, 24, 64, 64), module(512, 128, 128, 256, 24, 64, 64),
+            module(512, 112, 144, 288, 32, 64, 64))
+        self.group3 = nn.Sequential(
+            module(528, 256, 160, 320, 32, 128, 128), pool(2), module(832, 256, 160, 320, 32, 128, 128),
+            module(832, 384, 192, 384, 48, 128, 128))
+        self.aux = nn.ModuleList([aux_head(512, n_out), aux_head(528, n_out)]) if aux else None
         self.head = pool_head(1024, n_out, p=0.2)
 
     def forward(self, x):
-        outs = []
-        for stage in self.stages:
-            x = stage(x)
-            outs.append(x)
-        extra = [head(out) for head,out in zip(self.aux, outs)] if self.training else []
-        return (self.head(x), *extra) if extra else self.head(x)
+        a = self.group1(self.stem(x))
+        b = self.group2(a)
+        c = self.group3(b)
+        if self.aux is None or not self.training: return self.head(c)
+        else:  # so that `torch.jit.script` may leave it out
+            extra = self.aux[0](a), self.aux[1](b)
+            return self.head(c), *extra
 
 # %% ../nbs/04_inception.ipynb #c076
 def googlenet(
     n_out:int=1000, # Classes
     *,
+    n_in:int=3, # Channels of the image
     aux:bool=False, # As in `GoogLeNet`
+    pretrained:bool=False, # There are no trained weights yet
 ) -> GoogLeNet:
     "`GoogLeNet` as torchvision has it: 3x3 kernels where the paper has 5x5, and 0.001 in each norm"
-    net = GoogLeNet(n_out, aux=aux, ks=3)
+    no_weights(pretrained)
+    net = GoogLeNet(n_out, n_in=n_in, aux=aux, ks=3)
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d): m.eps = 1e-3
     return net

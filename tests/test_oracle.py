@@ -4,9 +4,8 @@ import timm
 import torch
 import torchvision
 
-import resnet_course.relatives  # noqa: F401  adds its nets to MODELS
 from resnet_course.inception import GoogLeNet, googlenet
-from resnet_course.resnet import MODELS, create_model
+from resnet_course.models import MODELS, create_model
 
 PARAMETERS = {
     'resnet18': 11_708_744, 'resnet34': 21_816_904, 'resnet50': 25_576_264, 'resnet101': 44_568_392, 'resnet152': 60_212_040,

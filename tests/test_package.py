@@ -106,7 +106,7 @@ def test_wheel_and_sdist_hold_the_package(tmp_path):
     for f in (tmp_path/'dist').iterdir():
         target = tmp_path/f.name.replace('.', '_')
         subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target', target, f], check=True, capture_output=True)
-        code = "import resnet_course, resnet_course.resnet as r; print(resnet_course.__file__); r.create_model"
+        code = "import resnet_course, resnet_course.models as m; print(resnet_course.__file__); m.create_model"
         where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env={'PYTHONPATH': str(target)})
         assert where.startswith(str(target))
         assert sorted(m.stem for m in (target/'resnet_course').glob('*.py') if not m.stem.startswith('_')) == MODULES

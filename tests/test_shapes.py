@@ -5,16 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from resnet_course.bottleneck import _conv_block
+from resnet_course.bottleneck import _conv_block, bottleneck
 from resnet_course.cost import cost_table
 from resnet_course.heads import confidence_maps, nin_block, pool_head
 from resnet_course.inception import GoogLeNet, inception, naive_inception, split_conv
 from resnet_course.layers import ConvLayer, conv_size
+from resnet_course.models import create_model
 from resnet_course.relatives import (
-    PreActBlock, SqueezeExcite, bottleneck, dense_layer, densenet, fire, inverted_residual, separable_conv, yolo_bottleneck)
+    PreActBlock, SqueezeExcite, dense_layer, densenet, fire, inverted_residual, separable_conv, yolo_bottleneck)
 from resnet_course.resblock import PadShortcut, ResBlock, basic_block, conv_shortcut, pool_shortcut
 from resnet_course.resizing import size_schedule
-from resnet_course.resnet import ResNet, conv_stem, create_model, deep_stem
+from resnet_course.resnet import ResNet, conv_stem, deep_stem
 
 properties = settings(deadline=None, max_examples=40)
 sides, channels, strides, batches = st.integers(1, 40), st.integers(1, 24), st.integers(1, 3), st.integers(1, 3)
@@ -121,7 +122,7 @@ def test_cost_of_a_layer(ni, nf, groups, ks, stride, size):
     (lambda: _conv_block(8, 10, 1), 'divisible by 4'),
     (lambda: PadShortcut(8, 4), 'below'),
     (lambda: size_schedule([32, 64], 1), 'fewer'),
-    (lambda: bottleneck(8, 10, squeeze=4), 'divisible by squeeze=4'),
+    (lambda: bottleneck(8, 10, squeeze=4), 'nf=10 is not divisible by 4'),
     (lambda: bottleneck(8, 16, squeeze=0), 'squeeze=0'),
     (lambda: bottleneck(8, 16, groups=3), 'groups=3 does not divide'),
     (lambda: PreActBlock(8, 10), 'divisible by 4'),

@@ -221,7 +221,7 @@ def test_answers_unfold(site, page):
 @pytest.mark.parametrize('net,size,width', [('resnet50', 224, 64), ('resnet18', 97, 32), ('mobilenet_v2', 64, None)])
 def test_explorer(site, page, net, size, width):
     from resnet_course.cost import cost_table
-    from resnet_course.resnet import create_model
+    from resnet_course.models import create_model
     page.goto((site/'docs'/'explorer.html').as_uri())
     page.get_by_label('Net').select_option(net)
     page.get_by_label('Image').select_option(str(size))
