@@ -59,10 +59,10 @@ def pages(site):
 
 
 class Page(HTMLParser):
-    "Its ids, its links, and what it loads by itself"
+    "Its ids, its links, what it loads by itself, and what it says of itself"
     def __init__(self, file):
         super().__init__()
-        self.ids,self.links,self.loads,self.images = set(),[],[],[]
+        self.ids,self.links,self.loads,self.images,self.metas = set(),[],[],[],{}
         self.feed(file.read_text())
 
     def handle_starttag(self, tag, attrs):
@@ -72,6 +72,7 @@ class Page(HTMLParser):
         elif tag=='link' and attrs.get('rel')!='canonical': self.loads.append(attrs['href'])
         elif attrs.get('src'): self.loads.append(attrs['src'])
         if tag=='img': self.images.append(attrs)
+        if tag=='meta': self.metas[attrs.get('name') or attrs.get('property')] = attrs.get('content')
 
 
 @pytest.fixture(scope='module')
@@ -125,6 +126,15 @@ def test_names_lead_to_their_pages(site):
     layers,chapter = (site/'resnet_course'/'layers.html').read_text(),(site/'nbs'/'05_resblock.html').read_text()
     assert all(s in layers for s in ('../nbs/01_conv_layer.html#the-layer', 'Side of the input, pixels', '[source]'))
     assert 'href="../resnet_course/resblock.html#resnet_course.resblock.ResBlock"' in chapter
+
+
+def test_each_page_says_what_it_is_about(site, parsed):
+    "To a search engine and, in the same words, to a network that shows a link to it, with a picture that exists"
+    for file, page in parsed.items():
+        name,said = file.relative_to(site).as_posix(),page.metas
+        if name.split('/')[0] not in ('index.html', 'nbs', 'docs', 'resnet_course'): continue
+        assert said.get('description') and said['description']==said.get('og:description'), name
+        assert said['og:url']==BASE+name and (site/said['og:image'].removeprefix(BASE)).exists(), name
 
 
 COURSE = [  # the cells of its one notebook, which exports three modules

@@ -212,6 +212,12 @@ def link_names(app, doctree):
         link += literal
 
 
+def own_words(app, doctree):
+    "What a page says it is about stands on its card too"
+    for meta in doctree.findall(nodes.meta):
+        if meta.get('name')=='description': app.env.metadata[app.env.docname]['og:description'] = meta['content']
+
+
 def outdated(app, env, added, changed, removed):
     "The first page lists the others"
     return ['index'] if added or removed else []
@@ -220,5 +226,6 @@ def outdated(app, env, added, changed, removed):
 def setup(app):
     app.connect('source-read', read)
     app.connect('doctree-read', link_names)
+    app.connect('doctree-read', own_words)
     app.connect('env-get-outdated', outdated)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
