@@ -114,6 +114,7 @@ def test_wheel_and_sdist_hold_the_package(tmp_path):
         environment = {'PYTHONPATH': str(target)}
         where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env=environment)
         assert where.startswith(str(target))
+        assert (target/'resnet_course'/'py.typed').is_file(), "without it, type checkers skip it"
         assert sorted(m.stem for m in (target/'resnet_course').glob('*.py') if not m.stem.startswith('_')) == MODULES
 
 
