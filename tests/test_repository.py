@@ -57,24 +57,32 @@ def test_hooks_fetch_nothing_and_are_there():
     for hook in hooks.values(): assert hook['language'] == 'system' and tool(hook['entry']), hook['id']
 
 
+def needs(job): return [job['needs']] if isinstance(job.get('needs'), str) else job.get('needs', [])
+
+
 @pytest.mark.parametrize('path', WORKFLOWS, ids=lambda p: p.stem)
 def test_workflows(path):
     "Named as their file, bounded in time, with actions of few givers, calling files and tools that are there"
     workflow = yaml.safe_load(path.read_text())
     assert workflow['name'] == path.stem
     for name, job in workflow['jobs'].items():
-        assert 'timeout-minutes' in job or name == 'deploy', f"{name} has no timeout-minutes"
-        assert {job['needs']} <= set(workflow['jobs']) if 'needs' in job else True
+        assert set(needs(job)) <= set(workflow['jobs'])
+        if 'uses' in job:
+            called = read(job['uses'])
+            assert 'workflow_call' in called[True]  # YAML reads `on` as true
+            continue
+        assert 'timeout-minutes' in job, f"{name} has no timeout-minutes"
         for step in job['steps']:
             if 'uses' in step: assert step['uses'].startswith(GIVERS), step['uses']
             for file in re.findall(r'python (\S+\.py)', step.get('run', '')): assert (ROOT/file).is_file(), file
             assert step.keys() & {'uses', 'run'}
 
 
-def test_a_release_is_built_before_it_is_published_without_a_password():
+def test_a_release_is_tested_and_built_before_it_is_published_without_a_password():
     jobs = read('.github/workflows/release.yaml')['jobs']
     assert any('tools/release.py "$GITHUB_REF_NAME"' in s.get('run', '') for s in jobs['build']['steps'])
-    assert jobs['publish']['needs'] == 'build' and jobs['publish']['permissions'] == {'id-token': 'write'}
+    assert jobs['test']['uses'] == './.github/workflows/test.yaml' and set(needs(jobs['publish'])) == {'test', 'build'}
+    assert jobs['publish']['permissions'] == {'id-token': 'write'}
     assert 'password' not in str(jobs) and 'secrets' not in str(jobs)
 
 
