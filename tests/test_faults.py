@@ -223,8 +223,7 @@ def test_output_folder_that_cannot_be_made(refused, small, tmp_path):
     assert 'check the path' in refused(*train(small, tmp_path/'file'/'run'))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_output_folder_not_writable(refused, small, tmp_path):
+def test_output_folder_not_writable(refused, small, tmp_path, plain_user):
     (tmp_path/'locked').mkdir(mode=0o500)
     assert 'permissions' in refused(*train(small, tmp_path/'locked'/'run'))
 
