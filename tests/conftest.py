@@ -33,7 +33,7 @@ def small(tmp_path, digits):
 @pytest.fixture
 def memory_given_back(monkeypatch):
     "What runs in this process leaves its memory settings alone: `keep_memory` is for a process that ends with the training"
-    monkeypatch.setattr('resnet_course.fast.keep_memory', lambda: False)
+    monkeypatch.setattr('resnet_course.step.keep_memory', lambda: False)
 
 
 @pytest.fixture
