@@ -63,15 +63,15 @@ def _on_device(images, device):
 # %% ../nbs/12_speed.ipynb #c072
 def fast_data(
     source=None, # As in `get_data`
-    presize:int=None, # Side of the images in the cache, pixels; `None`: as its `Dataset` says
-    resize:int=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
+    presize:int|None=None, # Side of the images in the cache, pixels; `None`: as its `Dataset` says
+    resize:int|None=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
     bs:int=128, # Images a batch
     *,
     min_scale:float=0.35, # Smallest share of an image's area in a training crop
     lighting:bool=False, # Change brightness and contrast as the book does
     valid_scale:float=1., # Share of each side that is seen in validation, in the middle
-    mirror:bool=None, # As in `get_data`
-    workers:int=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
+    mirror:bool|None=None, # As in `get_data`
+    workers:int|None=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
     device=None, # Where the batches go; `None`: the GPU if there is one
     progress:bool=False, # Show a progress bar while the cache is made
     **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `skip`

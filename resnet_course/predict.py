@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['predict', 'predict_many', 'labelled_images', 'class_table']
 
-# %% ../nbs/91_run.ipynb #609b0853
+# %% ../nbs/91_run.ipynb #5ec77f8a
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -37,14 +36,14 @@ def predict(
     "Class probabilities of one image"
     return predict_many(model, spec, [image], bs=1).iloc[0].sort_values(ascending=False)
 
-# %% ../nbs/91_run.ipynb #835c2044
+# %% ../nbs/91_run.ipynb #cfe56556
 @torch.inference_mode()
 def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
     bs:int=64, # Images a batch
-    faults:dict=None, # Filled with `{file: reason}` of those that cannot be read, which get no row; `None`: stop if there is one
+    faults:dict|None=None, # Filled with `{file: reason}` of those that cannot be read, which get no row; `None`: stop if there is one
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
     (item,batch),files,broken = _pipelines(spec), list(files), {}
