@@ -36,7 +36,7 @@ def predict(
     "Class probabilities of one image"
     return predict_many(model, spec, [image], bs=1).iloc[0].sort_values(ascending=False)
 
-# %% ../nbs/91_run.ipynb #cfe56556
+# %% ../nbs/91_run.ipynb #a2503d54
 @torch.inference_mode()
 def predict_many(
     model:nn.Module, # Net from `load_model`
@@ -53,7 +53,7 @@ def predict_many(
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
     rows,order = [],[]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting,ahead = deque(),iter(range(len(files)))
         def more(): waiting.extend(pool.submit(read, i) for i in islice(ahead, bs))
         for _ in range(3): more()
