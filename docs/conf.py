@@ -20,7 +20,8 @@ copyright = f"{author}; {settings['license']}"
 root_doc = 'index'
 include_patterns = ['index.ipynb', 'nbs/[0-9]*.ipynb', 'docs/*.md', 'resnet_course/[a-z]*.py']
 exclude_patterns = ['_build']
-extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx.ext.viewcode', 'sources', 'mathml', 'whole_site']
+extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'sphinx.ext.viewcode', 'sphinxext.opengraph',
+              'sources', 'mathml', 'whole_site']
 source_suffix = {'.ipynb': 'myst-nb', '.md': 'myst-nb', '.py': 'myst-nb'}
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist', 'fieldlist', 'alert', 'attrs_inline']
 myst_heading_anchors = 4
@@ -34,10 +35,17 @@ add_module_names = False
 toc_object_entries_show_parents = 'hide'
 copybutton_exclude = '.linenos, .gp, .go'
 
+# What others are told: networks that show a link, and search engines
+html_baseurl = f'https://{owner}.github.io/{repository}/'
+ogp_site_url = html_baseurl
+ogp_type = 'article'
+ogp_image = '_static/card.png'
+ogp_image_alt = f'{project}: {tagline}'
+ogp_custom_meta_tags = ['<meta name="twitter:card" content="summary_large_image"/>']
+
 # How it looks
 html_theme = 'sphinx_book_theme'
 html_title = project
-html_baseurl = f'https://{owner}.github.io/{repository}/'
 html_static_path = ['_static']
 html_css_files = ['style.css']
 html_js_files = ['site.js']

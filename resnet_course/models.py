@@ -53,12 +53,12 @@ def create_model(
 
 # %% ../nbs/98_models.ipynb #c018
 def build_model(
-    spec:dict, # `arch`, or `layers` and `expansion`; and `width`; other entries are ignored
+    spec:dict, # `net`, a name or `'ResNet'`, and `net_options`; other entries are ignored
     n_out:int, # Classes
 ) -> nn.Module:
     "The net that a configuration describes"
-    if spec.get('layers'): return ResNet(n_out, spec['layers'], spec['expansion'], width=spec['width'])
-    return create_model(spec['arch'], n_out, **({} if spec['width']==64 else {'width': spec['width']}))
+    if spec['net']=='ResNet': return ResNet(n_out, **spec['net_options'])
+    return create_model(spec['net'], n_out, **spec['net_options'])
 
 # %% ../nbs/98_models.ipynb #c021
 def modern_keys(

@@ -1,10 +1,15 @@
-"Shared by the tests: the repository, a small folder of images, the command run in this process"
+"Shared by the tests: the repository, a small folder of images, the command run in this process; the memory it may take"
+import ctypes
+import os
+import resource
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LIMIT_GB = 5  # of memory, the whole session
 SMALL_NET = ['--layers', '1,1,1,1', '--width', '8', '--size', '32', '--presize', '32', '--bs', '8', '--workers', '0']
 
 
@@ -26,7 +31,36 @@ def small(tmp_path, digits):
 
 
 @pytest.fixture
-def command(capsys):
+def memory_given_back(monkeypatch):
+    "What runs in this process leaves its memory settings alone: `keep_memory` is for a process that ends with the training"
+    monkeypatch.setattr('resnet_course.step.keep_memory', lambda: False)
+
+
+@pytest.fixture
+def plain_user():
+    "File permissions hold in this test and in what it starts, for root too: the rights to pass over them are laid down until its end"
+    if os.geteuid(): return (yield)
+    if sys.platform != 'linux': pytest.skip("root may write everywhere, and lays that right down on Linux only")
+    libc, header, rights = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32*2)(0x20080522, 0), (ctypes.c_uint32*6)()
+
+    def call(name, *args):
+        if (result := getattr(libc, name)(*args)) < 0: raise OSError(ctypes.get_errno(), f"{name} failed")
+        return result
+    get_bits, set_bits, no_root = 27, 28, 1  # PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NOROOT: root's programs start without rights
+    bits = call('prctl', get_bits)
+    call('prctl', set_bits, bits | no_root)
+    call('capget', header, rights)
+    effective, pass_over = rights[0], 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    rights[0] &= ~pass_over
+    call('capset', header, rights)
+    yield
+    rights[0] = effective
+    call('capset', header, rights)
+    call('prctl', set_bits, bits)
+
+
+@pytest.fixture
+def command(capsys, memory_given_back):
     "Run `resnet-course WORDS` here; give exit status, standard output, standard error"
     from resnet_course.cli import main
 
@@ -48,3 +82,37 @@ def refused(command):
         assert err.startswith('resnet-course: ') and err.count('\n') == 1, err
         return err
     return run
+
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()]
+
+
+def gives_memory_back():
+    "Whether the C library still asks the system for a large block and so gives it back at once; `keep_memory` ends that"
+    libc = ctypes.CDLL(None)
+    info = getattr(libc, 'mallinfo2', None)
+    if info is None: return True  # not glibc, or one of before 2021: nothing to look at
+    info.restype, libc.malloc.restype, libc.free.argtypes = Mallinfo, ctypes.c_void_p, [ctypes.c_void_p]
+    before = info().hblks  # blocks that were mapped each for itself
+    block = libc.malloc(ctypes.c_size_t(2**26))
+    mapped = info().hblks-before
+    libc.free(block)
+    return mapped == 1
+
+
+def peak_gb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(30 if sys.platform == 'darwin' else 20)
+
+
+def faults_of_memory():
+    if peak_gb() > LIMIT_GB: yield f"the tests took more than {LIMIT_GB} GB: let the largest run in a process of its own"
+    if not gives_memory_back(): yield "a test made this process keep its memory: let it take `memory_given_back`, or run in a process of its own"
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if any(faults_of_memory()) and exitstatus == pytest.ExitCode.OK: session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"peak of memory: {peak_gb():.1f} GB")
+    for fault in faults_of_memory(): terminalreporter.write_line(f"FAILED: {fault}", red=True)

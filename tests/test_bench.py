@@ -13,7 +13,7 @@ from resnet_course.cost import cost_table
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(monkeypatch, memory_given_back):
     "A script of bench/ as a module, and a function that calls it with the words of a command line"
     monkeypatch.syspath_prepend(str(ROOT/'bench'))
     threads = torch.get_num_threads()

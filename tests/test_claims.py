@@ -13,7 +13,9 @@ IDS = [id for ids in SOURCES.values() for id in ids.split()]
 CLAIMS = read_claims(ROOT/'nbs')
 
 
-def texts(nb): return [o['data']['text/markdown'] for c in nb.cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+def texts(nb):
+    data = [o.get('data', {}) for c in nb.cells for o in c.get('outputs', [])]
+    return [d['text/markdown'] for d in data if 'text/markdown' in d]
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"The course's nets give the outputs of timm's and torchvision's, with their weights, and have exactly as many parameters"
+"The course's nets give the outputs of timm's and torchvision's, with their weights, and have as many parameters"
 import pytest
 import timm
 import torch
@@ -8,18 +8,21 @@ from resnet_course.inception import GoogLeNet, googlenet
 from resnet_course.models import MODELS, create_model
 
 PARAMETERS = {
-    'resnet18': 11_708_744, 'resnet34': 21_816_904, 'resnet50': 25_576_264, 'resnet101': 44_568_392, 'resnet152': 60_212_040,
+    'resnet18': 11_708_744, 'resnet34': 21_816_904, 'resnet50': 25_576_264, 'resnet101': 44_568_392,
+    'resnet152': 60_212_040,
     'wide_resnet50_2': 68_883_240, 'resnext50_32x4d': 25_028_904, 'seresnet50': 28_088_024, 'resnetv2_50': 25_549_352,
     'densenet121': 7_978_856, 'squeezenet1_0': 1_248_424, 'mobilenet_v2': 3_504_872, 'googlenet': 6_624_904}
 WITHOUT_TWIN = {'nin'}  # neither library has it
-SIZES = {'resnet18': (32, 64, 65, 97, 224), 'resnet50': (32, 65, 97, 160, 224), 'resnet34': (65,), 'resnet101': (65,), 'resnet152': (65,)}
+SIZES = {'resnet18': (32, 64, 65, 97, 224), 'resnet50': (32, 65, 97, 160, 224),
+         'resnet34': (65,), 'resnet101': (65,), 'resnet152': (65,)}
 
 
 def reference(name):
     "The same net of a well-known library, with random weights"
     if name.removeprefix('resnet').isdigit(): return timm.create_model(name+'d')  # the book's stem and shortcuts
-    if name == 'googlenet': return torchvision.models.googlenet(aux_logits=False, transform_input=False, init_weights=False)
-    if hasattr(torchvision.models, name): return getattr(torchvision.models, name)()
+    if hasattr(torchvision.models, name):
+        kwargs = dict(aux_logits=False, transform_input=False, init_weights=False) if name == 'googlenet' else {}
+        return getattr(torchvision.models, name)(**kwargs)
     return timm.create_model(name)
 
 
@@ -49,7 +52,8 @@ def test_same_outputs(name):
         for b in (1, 3):
             got, want = ours(x[:b]), theirs(x[:b])
             assert want.std() > 0
-            if name == 'resnetv2_50': torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4*want.abs().max().item())
+            if name == 'resnetv2_50':
+                torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4*want.abs().max().item())
             else: assert torch.equal(got, want), size
 
 
@@ -62,6 +66,7 @@ def test_googlenet_with_auxiliary_heads():
         if isinstance(m, torch.nn.Dropout): m.p = 0.
     x = torch.randn(2, 3, 65, 65)
     got, want = ours.train()(x), theirs.train()(x)
-    for a, b in zip(got, (want.logits, want.aux_logits1, want.aux_logits2), strict=True): torch.testing.assert_close(a, b)
+    for a, b in zip(got, (want.logits, want.aux_logits1, want.aux_logits2), strict=True):
+        torch.testing.assert_close(a, b)
     assert isinstance(ours.eval()(x), torch.Tensor)
     assert n_params(GoogLeNet()) > n_params(googlenet())  # the paper's 5x5

@@ -22,7 +22,8 @@ MODULES = sorted(f.stem for f in (ROOT/'resnet_course').glob('*.py') if not f.st
 
 
 def copy_of_tree(tmp_path):
-    files = subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard', '-z'], cwd=ROOT, text=True).split('\0')
+    listing = ['git', 'ls-files', '-co', '--exclude-standard', '-z']
+    files = subprocess.check_output(listing, cwd=ROOT, text=True).split('\0')
     for name in filter(None, files):
         if not (ROOT/name).exists(): continue
         (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,8 +42,9 @@ def test_export_clean_and_readme_change_nothing(tmp_path):
 
 
 def test_each_module_has_its_notebook():
-    exported = {m[1] for f in NOTEBOOKS for m in re.finditer(r'#\| default_exp (\w+)', f.read_text())}
-    assert set(MODULES) == exported
+    exported = [m[1] for f in NOTEBOOKS for m in {m[0]: m for m in re.finditer(r'#\| (?:default_exp|export) (\w+)', f.read_text())}.values()]
+    assert set(MODULES) == set(exported)
+    assert len(exported) == len(set(exported)), "a module has one notebook"
 
 
 def test_one_version(): assert resnet_course.__version__ == SETTINGS['version']
@@ -51,7 +53,7 @@ def test_one_version(): assert resnet_course.__version__ == SETTINGS['version']
 def test_lazy_names():
     from resnet_course import ResNet, create_model
     assert create_model('resnet18', 7).head.out_features == 7 and issubclass(ResNet, object)
-    with pytest.raises(AttributeError): resnet_course.nothing
+    with pytest.raises(AttributeError): _ = resnet_course.nothing
 
 
 def test_addresses_follow_settings():
@@ -69,7 +71,8 @@ def test_public_names_are_documented(name):
     for public in module.__all__:
         thing = getattr(module, public)
         if not (inspect.isfunction(thing) or inspect.isclass(thing)): continue
-        assert thing.__doc__ and thing.__doc__ != getattr(thing.__mro__[1], '__doc__', None) if inspect.isclass(thing) else thing.__doc__, f"{name}.{public} has no docstring"
+        inherited = getattr(thing.__mro__[1], '__doc__', None) if inspect.isclass(thing) else None
+        assert thing.__doc__ and thing.__doc__ != inherited, f"{name}.{public} has no docstring"
 
 
 def imports(text):
@@ -87,27 +90,32 @@ def code_of(path):
 def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in keys for line in SETTINGS[key].split()}
 
 
-@pytest.mark.parametrize('folder, keys', [('resnet_course', ['requirements']), ('tests', ['requirements', 'dev_requirements']),
-                                          ('tools', ['requirements', 'dev_requirements']), ('bench', ['requirements', 'dev_requirements']),
-                                          ('nbs', ['requirements', 'dev_requirements'])])
+@pytest.mark.parametrize('folder, keys', [
+    ('resnet_course', ['requirements']),
+    *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench', 'nbs')),
+])
 def test_every_import_is_declared(folder, keys):
     own = {'resnet_course', 'conftest'} | {f.stem for f in (ROOT/folder).glob('*.py')} | set(sys.stdlib_module_names)
     distributions = packages_distributions()
     for f in [*(ROOT/folder).glob('*.py'), *(ROOT/folder).glob('[!.]*.ipynb')]:
         for name in set(imports(code_of(f))) - own:
             owners = {d.lower() for d in distributions.get(name, [name])}
-            assert owners & declared(*keys), f"{f.name} imports {name}; declare one of {owners} in settings.ini {keys[-1]}"
+            assert owners & declared(*keys), \
+                f"{f.name} imports {name}; declare one of {owners} in settings.ini {keys[-1]}"
 
 
 def test_wheel_and_sdist_hold_the_package(tmp_path):
     copy_of_tree(tmp_path/'tree')
-    subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '-o', tmp_path/'dist', tmp_path/'tree'], check=True, capture_output=True)
+    def python(*words): subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    python('-m', 'build', '--no-isolation', '-o', tmp_path/'dist', tmp_path/'tree')
     for f in (tmp_path/'dist').iterdir():
         target = tmp_path/f.name.replace('.', '_')
-        subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target', target, f], check=True, capture_output=True)
+        python('-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target', target, f)
         code = "import resnet_course, resnet_course.models as m; print(resnet_course.__file__); m.create_model"
-        where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env={'PYTHONPATH': str(target)})
+        environment = {'PYTHONPATH': str(target)}
+        where = subprocess.check_output([sys.executable, '-c', code], cwd=tmp_path, text=True, env=environment)
         assert where.startswith(str(target))
+        assert (target/'resnet_course'/'py.typed').is_file(), "without it, type checkers skip it"
         assert sorted(m.stem for m in (target/'resnet_course').glob('*.py') if not m.stem.startswith('_')) == MODULES
 
 

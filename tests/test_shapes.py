@@ -12,7 +12,8 @@ from resnet_course.inception import GoogLeNet, inception, naive_inception, split
 from resnet_course.layers import ConvLayer, conv_size
 from resnet_course.models import create_model
 from resnet_course.relatives import (
-    PreActBlock, SqueezeExcite, dense_layer, densenet, fire, inverted_residual, separable_conv, yolo_bottleneck)
+    PreActBlock, SqueezeExcite, dense_layer, densenet, fire, inverted_residual, separable_conv,
+    yolo_bottleneck)
 from resnet_course.resblock import PadShortcut, ResBlock, basic_block, conv_shortcut, pool_shortcut
 from resnet_course.resizing import size_schedule
 from resnet_course.resnet import ResNet, conv_stem, deep_stem
@@ -60,14 +61,18 @@ def test_pad_shortcut(b, ni, extra, stride, h, w):
 
 
 @properties
-@given(b=batches, ni=channels, quarter=st.integers(1, 6), expand=st.integers(1, 3), stride=st.integers(1, 2), h=sides, w=sides)
+@given(b=batches, ni=channels, quarter=st.integers(1, 6), expand=st.integers(1, 3), stride=st.integers(1, 2),
+       h=sides, w=sides)
 def test_blocks_of_the_relatives(b, ni, quarter, expand, stride, h, w):
     nf, x, small = 4*quarter, image(b, ni, h, w), (ceil(h/stride), ceil(w/stride))
-    for block in (PreActBlock(ni, nf, stride), bottleneck(ni, nf, stride, squeeze=2, groups=quarter), separable_conv(ni, nf, stride),
-                  inverted_residual(ni, nf, stride, expand=expand), nin_block(ni, nf, 5, stride)):
+    for block in (PreActBlock(ni, nf, stride), bottleneck(ni, nf, stride, squeeze=2, groups=quarter),
+                  separable_conv(ni, nf, stride), inverted_residual(ni, nf, stride, expand=expand),
+                  nin_block(ni, nf, 5, stride)):
         assert block.eval()(x).shape == (b, nf, *small)
-    for block, channels in ((inception(ni, 1, 2, 3, 1, 2, quarter), 6+quarter), (naive_inception(ni, 1, 2, 3), 6+ni), (split_conv(ni, nf, 5), nf),
-                            (dense_layer(ni, quarter), ni+quarter), (fire(ni, quarter, expand), 2*expand), (yolo_bottleneck(ni, nf), nf)):
+    for block, channels in (
+            (inception(ni, 1, 2, 3, 1, 2, quarter), 6+quarter), (naive_inception(ni, 1, 2, 3), 6+ni),
+            (split_conv(ni, nf, 5), nf), (dense_layer(ni, quarter), ni+quarter),
+            (fire(ni, quarter, expand), 2*expand), (yolo_bottleneck(ni, nf), nf)):
         assert block.eval()(x).shape == (b, channels, h, w)
     assert SqueezeExcite(ni, 1)(x).shape == x.shape
 
@@ -87,8 +92,9 @@ def test_confidence_maps_average_to_the_scores(b, ni, n_out, h, w):
 
 
 @settings(deadline=None, max_examples=15)
-@given(b=st.integers(1, 2), n_in=st.sampled_from([1, 3, 4]), n_out=st.integers(1, 12), layers=st.lists(st.integers(1, 2), min_size=4, max_size=4),
-       expansion=st.sampled_from([1, 4]), width=st.sampled_from([4, 8, 12]), h=st.integers(32, 99), w=st.integers(32, 99),
+@given(b=st.integers(1, 2), n_in=st.sampled_from([1, 3, 4]), n_out=st.integers(1, 12),
+       layers=st.lists(st.integers(1, 2), min_size=4, max_size=4), expansion=st.sampled_from([1, 4]),
+       width=st.sampled_from([4, 8, 12]), h=st.integers(32, 99), w=st.integers(32, 99),
        stem=st.sampled_from([deep_stem, conv_stem]))
 def test_resnet(b, n_in, n_out, layers, expansion, width, h, w, stem):
     model = ResNet(n_out, layers, expansion, n_in=n_in, width=width, stem=stem).eval()
@@ -108,7 +114,8 @@ def test_size_schedule(sizes, more):
 
 
 @properties
-@given(ni=channels, nf=channels, groups=st.integers(1, 4), ks=st.sampled_from([1, 3]), stride=strides, size=st.integers(1, 50))
+@given(ni=channels, nf=channels, groups=st.integers(1, 4), ks=st.sampled_from([1, 3]), stride=strides,
+       size=st.integers(1, 50))
 def test_cost_of_a_layer(ni, nf, groups, ks, stride, size):
     ni, nf, out = ni*groups, nf*groups, ceil(size/stride)
     total = cost_table(ConvLayer(ni, nf, ks, stride, groups=groups), size, channels=ni).iloc[-1]

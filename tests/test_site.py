@@ -1,17 +1,18 @@
 "The documentation site: built with warnings as errors, then looked at in a browser, from disk and without a network"
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
 import torch
 from conftest import ROOT
+from fastcore.nbio import mk_cell, new_nb, write_nb
 
 pytest.importorskip('sphinx_book_theme', reason="the site is built with Python 3.11 or newer")
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -26,7 +27,7 @@ BASE = re.search(r'github.com/(.*)/(.*)', (ROOT/'settings.ini').read_text()).exp
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp('site')/'html'
     command = [sys.executable, '-m', 'sphinx', '-q', '-W', '-b', 'html', '-c', 'docs', '.', str(out)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode==0, built.stdout+built.stderr
     return out
 
@@ -57,10 +58,10 @@ def pages(site):
 
 
 class Page(HTMLParser):
-    "Its ids, its links, and what it loads by itself"
+    "Its ids, its links, what it loads by itself, and what it says of itself"
     def __init__(self, file):
         super().__init__()
-        self.ids,self.links,self.loads,self.images = set(),[],[],[]
+        self.ids,self.links,self.loads,self.images,self.metas = set(),[],[],[],{}
         self.feed(file.read_text())
 
     def handle_starttag(self, tag, attrs):
@@ -70,6 +71,7 @@ class Page(HTMLParser):
         elif tag=='link' and attrs.get('rel')!='canonical': self.loads.append(attrs['href'])
         elif attrs.get('src'): self.loads.append(attrs['src'])
         if tag=='img': self.images.append(attrs)
+        if tag=='meta': self.metas[attrs.get('name') or attrs.get('property')] = attrs.get('content')
 
 
 @pytest.fixture(scope='module')
@@ -87,8 +89,7 @@ def test_every_source_has_a_page(site):
 def test_links_and_anchors(site, parsed):
     faults = []
     for file, page in parsed.items():
-        for link in page.links+page.loads:
-            link = link.removeprefix(BASE)
+        for link in (link.removeprefix(BASE) for link in page.links+page.loads):
             if re.match(r'https?:|mailto:|data:', link): continue
             path, anchor = urldefrag(unquote(link))
             target = (file.parent/path.split('?')[0]).resolve() if path else file
@@ -111,7 +112,7 @@ def test_pictures_have_a_description(parsed):
 def test_a_chapter_leads_on_and_out(site):
     "Previous and next, Colab and download of the right notebook, what it teaches and how long it takes"
     stems = [s for s in CHAPTERS if s < '90']
-    for before, stem, after in zip(stems, stems[1:], stems[2:]):
+    for before, stem, after in zip(stems[:-2], stems[1:-1], stems[2:], strict=True):
         html = (site/'nbs'/f'{stem}.html').read_text()
         assert re.search(rf'class="left-prev"\s+href="{before}.html"', html)
         assert re.search(rf'class="right-next"\s+href="{after}.html"', html)
@@ -123,6 +124,76 @@ def test_names_lead_to_their_pages(site):
     layers,chapter = (site/'resnet_course'/'layers.html').read_text(),(site/'nbs'/'05_resblock.html').read_text()
     assert all(s in layers for s in ('../nbs/01_conv_layer.html#the-layer', 'Side of the input, pixels', '[source]'))
     assert 'href="../resnet_course/resblock.html#resnet_course.resblock.ResBlock"' in chapter
+
+
+def test_each_page_says_what_it_is_about(site, parsed):
+    "To a search engine and, in the same words, to a network that shows a link to it, with a picture that exists"
+    for file, page in parsed.items():
+        name,said = file.relative_to(site).as_posix(),page.metas
+        if name.split('/')[0] not in ('index.html', 'nbs', 'docs', 'resnet_course'): continue
+        assert said.get('description') and said['description']==said.get('og:description'), name
+        assert said['og:url']==BASE+name and (site/said['og:image'].removeprefix(BASE)).exists(), name
+
+
+COURSE = [  # the cells of its one notebook, which exports three modules
+    '# Fast\n\n> Three modules, one notebook',
+    '#| default_exp fast',
+    '#| export claims\n#| doc: What the site asks for\nclass Claim: mime = "text/x-claim"',
+    '#| export store\n#| doc: Where images are kept\nfrom dataclasses import dataclass',
+    """#| export store
+@dataclass(frozen=True)
+class Store:
+    "What is kept"
+    where:str # Its folder
+    # Pixels of a side,
+    # once cropped
+    size:int=64""",
+    """#| export store
+def keep(
+    n:int, # How many
+    *more:int, # How many besides
+) -> int: # All of them
+    "Keep them"
+    return n+sum(more)""",
+    '#| export store\nLIMITS:dict = {"images": 3}',
+    '## The loader',
+    '#| export\nfrom resnet_course.store import Store, keep\n_all_ = ["Store", "keep"]',
+    '#| export\ndef load(): return keep(1)',
+    '| n | exports |\n| --- | --- |\n| 1 | `fast`, `store` |\n| 2 | like `claims` |']
+
+
+def test_a_notebook_of_three_modules(tmp_path):
+    "Each has a page, knows the others, shows fields and parameters, and says what it only passes on"
+    package,docs = tmp_path/'resnet_course',tmp_path/'docs'
+    for name in ('pyproject.toml', 'settings.ini'): shutil.copy(ROOT/name, tmp_path)
+    shutil.copytree(ROOT/'docs', docs)
+    (docs/'_ext'/'explorer.py').write_text('def page(): return "No nets here"')
+    for name in ('explorer', 'results'): (docs/f'{name}.md').write_text(f'# {name}')
+    package.mkdir()
+    for name in ('__init__', '_nbdev'): shutil.copy(ROOT/'resnet_course'/f'{name}.py', package)
+    cells = [mk_cell(text, 'code' if text[:2]=='#|' else 'markdown', id=f'c{i}') for i, text in enumerate(COURSE)]
+    kernel = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
+    (tmp_path/'nbs').mkdir()
+    write_nb(new_nb(cells, kernel), tmp_path/'nbs'/'12_fast.ipynb')
+    write_nb(new_nb(cells[:1], kernel), tmp_path/'index.ipynb')
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    for words in (['-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'],
+                  ['-m', 'sphinx', '-q', '-W', '-b', 'html', '-c', 'docs', '.', 'site']):
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env=env)
+        assert done.returncode==0, done.stdout+done.stderr
+
+    def article(name): return re.search('<article.*</article>', (tmp_path/'site'/f'{name}.html').read_text(), re.S)[0]
+    fast,store,chapter = map(article, ('resnet_course/fast', 'resnet_course/store', 'nbs/12_fast'))
+    said = ' '.join(re.sub('<.*?>', '', store).split())
+    for words in ('From the same notebook, chapter 12: claims, fast.', 'where – Its folder', 'LIMITS', 'n – How many',
+                  'size – Pixels of a side, once cropped', 'more – How many besides', 'All of them', 'in chapter 12'):
+        assert words in said
+    home = 'resnet_course.store.keep'
+    assert all(f'href="{link}"' in fast for link in ('claims.html', 'store.html', f'store.html#{home}'))
+    assert 'href="fast.html"' in store and f'id="{home}"' in store and 'id="resnet_course.fast.keep"' not in fast
+    assert chapter.count('tag_export')==7
+    linked = {name for name in ('fast', 'store', 'claims') if f'href="../resnet_course/{name}.html"' in chapter}
+    assert linked=={'fast', 'store'}
 
 
 def test_results_show_every_record(site):

@@ -29,8 +29,8 @@ def render(nb):
             elif 'image/png' in data:
                 path = f'docs/images/readme-{len(pictures)}.png'
                 pictures[path] = base64.b64decode(data['image/png'])
-                alt = cell.metadata.get('alt', '') or next((d[8:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
-                parts.append(f'![{alt}]({path})')
+                told = [d[8:].strip().strip('"') for d in directives if d.startswith('fig-alt:')]
+                parts.append(f"![{cell.metadata.get('alt', '') or next(iter(told), '')}]({path})")
             elif text := out.get('text') or data.get('text/plain'): parts.append(f'```\n{text.rstrip()}\n```')
     return '\n\n'.join(parts) + '\n', pictures
 

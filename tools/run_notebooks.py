@@ -1,6 +1,7 @@
 """Run notebooks top to bottom and store their outputs.
 
-Cells marked `#| slow`, `#| cuda` or `#| notest` are skipped and keep the output they have; `--with slow` runs those too.
+Cells marked `#| slow`, `#| cuda` or `#| notest` are skipped and keep the output they have;
+`--with slow` runs those too.
 
 usage: python tools/run_notebooks.py [--with slow] [NOTEBOOK ...]      default: all chapters and index.ipynb
 """

@@ -1,13 +1,13 @@
 "Turns what is read, notebooks and modules, into what Sphinx shows; nothing is written to the source tree"
 import ast
-import io
 import json
 import re
-import tokenize
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
+from fastcore.docments import docments, isdataclass
 from sphinx.addnodes import pending_xref
 
 import explorer
@@ -57,7 +57,7 @@ def show(cell):
     directives = re.findall(r'^#\| *(.*)$', source, re.M)
     source = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
     if 'hide' in directives or not source: return None
-    tags = [d for d in directives if d in ('export', 'slow', 'cuda')]
+    tags = [word for word in (d.split()[0] for d in directives if d) if word in ('export', 'slow', 'cuda')]
     if 'echo: false' in directives: tags.append('remove-input')
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
     for out in cell['outputs']: out.get('data', {}).pop(Claim.mime, None)
@@ -89,12 +89,29 @@ def notebook(docname, text):
 
 # Modules
 
+def names_in(node):
+    "What a statement of a module defines"
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
+    targets = getattr(node, 'targets', [getattr(node, 'target', None)])
+    return [o.id for target in targets for o in getattr(target, 'elts', [target]) if isinstance(o, ast.Name)]
+
+
+def definitions(text):
+    "Each name that a module exports: its statement and the cell it comes from; nothing for one that it only passes on"
+    tree,lines = ast.parse(text),text.splitlines()
+    found = {name: node for node in tree.body for name in names_in(node)}
+    def cell(node): return next(m[1] for line in lines[node.lineno-1::-1] if (m := re.match(r'# %% .*#(\w+)', line)))
+    names = ast.literal_eval(found['__all__'].value)
+    return {name: name in found and (found[name], cell(found[name])) for name in names}
+
+
 @cache
 def exported():
-    "Module of each exported name; of those in two modules, none"
+    "Module of each exported name; of those that two modules define, none"
     homes = {}
     for file in MODULES:
-        for name in names_of(ast.parse(file.read_text())): homes.setdefault(name, []).append(file.stem)
+        for name, here in definitions(file.read_text()).items():
+            if here: homes.setdefault(name, []).append(file.stem)
     return {name: modules[0] for name, modules in homes.items() if len(modules)==1}
 
 
@@ -104,56 +121,54 @@ def built_in(module):
     return re.search(r'File to edit: \.\./nbs/(\w+)\.ipynb', (ROOT/'resnet_course'/f'{module}.py').read_text())[1]
 
 
-def names_of(tree):
-    values = {ast.unparse(o.targets[0]): o.value for o in tree.body if isinstance(o, ast.Assign)}
-    return ast.literal_eval(values['__all__'])
+def signature(node, obj):
+    "Arguments as written; those of a class are its fields or its `__init__`'s"
+    if isdataclass(obj): return f"({', '.join(ast.unparse(o) for o in node.body if isinstance(o, ast.AnnAssign))})"
+    if isinstance(node, ast.ClassDef):
+        node = next((o for o in node.body if getattr(o, 'name', '')=='__init__'), None)
+        if not node: return ''
+        node.args.args = node.args.args[1:]
+    return f'({ast.unparse(node.args)})' + (f' -> {ast.unparse(node.returns)}' if node.returns else '')
 
 
-def signature(func, comments, skip_self=False):
-    "Arguments as written, and a list of what their comments say"
-    args = func.args
-    if skip_self: args.args = args.args[1:]
-    named = [*args.posonlyargs, *args.args, *filter(None, [args.vararg]), *args.kwonlyargs, *filter(None, [args.kwarg])]
-    fields = [f':param {a.arg}: {comments[a.lineno]}' for a in named if a.lineno in comments]
-    last = func.returns and func.returns.end_lineno
-    if last in comments: fields.append(f':returns: {comments[last]}')
-    text = f'({ast.unparse(args)})' + (f' -> {ast.unparse(func.returns)}' if func.returns else '')
-    return text, fields
-
-
-def describe(obj, name, module, comments, source, built):
+def describe(name, node, obj, module, source, built):
     "One exported function, class or value in Markdown"
-    kind,args,doc,fields = 'data','','',[]
-    if isinstance(obj, ast.FunctionDef):
-        kind,doc,(args,fields) = 'function',ast.get_docstring(obj),signature(obj, comments)
-    elif isinstance(obj, ast.ClassDef):
-        kind,doc = 'class',ast.get_docstring(obj)
-        init = next((o for o in obj.body if getattr(o, 'name', '')=='__init__'), None)
-        if init: args,fields = signature(init, comments, skip_self=True)
-        if obj.bases: doc = f"{doc or ''}\n\nA kind of `{', '.join(map(ast.unparse, obj.bases))}`."
-    else: doc = f'```python\n{ast.get_source_segment(source, obj)}\n```'
+    kind,args,doc,fields = 'data','',f'```python\n{ast.get_source_segment(source, node)}\n```',[]
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        kind = 'class' if isinstance(node, ast.ClassDef) else 'function'
+        args,doc = signature(node, obj),ast.get_docstring(node) or ''
+        said = {k: ' '.join(v.split()) for k, v in docments(obj, args_kwargs=True).items() if v and args}
+        fields = [':returns: '+v if k=='return' else f':param {k}: {v}' for k, v in said.items()]
+        if getattr(node, 'bases', None): doc += f"\n\nA kind of `{', '.join(map(ast.unparse, node.bases))}`."
     head = [f'````{{py:{kind}}} {name}{args}', f':module: resnet_course.{module}']
-    return '\n'.join([*head, '', doc or '', '', *fields, '', built, '````'])
+    return '\n'.join([*head, '', doc, '', *fields, '', built, '````'])
+
+
+def link(name):
+    "Leads to where a name is defined, even if it is a plain word"
+    home = exported().get(name)
+    return f'{{py:obj}}`~resnet_course.{home}.{name}`' if home else f'`{name}`'
 
 
 def api(docname, text):
-    "A module's page, from nothing but its text"
-    tree,module,lines = ast.parse(text),Path(docname).name,text.splitlines()
-    stem,names = built_in(module),names_of(tree)
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type==tokenize.COMMENT}
-    objects = {getattr(o, 'name', None) or ast.unparse(o.targets[0]): o for o in tree.body
-               if isinstance(o, (ast.FunctionDef, ast.ClassDef, ast.Assign))}
-    example = max(names, key=lambda name: [type(objects[name]) is kind for kind in (ast.ClassDef, ast.FunctionDef)])
+    "A module's page: its text tells what it exports, fastcore what the comments beside parameters say"
+    module,what = Path(docname).name,ast.get_docstring(ast.parse(text))
+    stem,names,objects = built_in(module),definitions(text),import_module(f'resnet_course.{module}')
+    own = {name: here for name, here in names.items() if here}
+    passed = ', '.join(link(name) for name in names if name not in own)
+    beside = ', '.join(f'[`{f.stem}`]({f.name})' for f in MODULES if f.stem!=module and built_in(f.stem)==stem)
+    kinds = {name: type(here[0]) for name, here in own.items()}
+    example = max(names, key=lambda name: [kinds.get(name) is kind for kind in (ast.ClassDef, ast.FunctionDef)])
     place = 'the appendix' if chapter(stem) is None else f'chapter {chapter(stem)}'
-    parts = [f'# {module}', f'> {ast.get_docstring(tree)}',
-             f'```python\nfrom resnet_course.{module} import {example}\n```']
-    for name in names:
-        cell = next(m[1] for line in lines[objects[name].lineno-1::-1] if (m := re.match(r'# %% .*#(\w+)', line)))
+    parts = [f'---\nmyst: {json.dumps({"html_meta": {"description": what.replace("`", "")}})}\n---',
+             f'# {module}', f'> {what}', f'```python\nfrom resnet_course.{module} import {example}\n```']
+    if beside: parts.append(f'From the same notebook, [{place}](../nbs/{stem}.ipynb): {beside}.')
+    if passed: parts.append(f'Built elsewhere, imported from here as well: {passed}.')
+    for name, (node, cell) in own.items():
         heading,anchor = heading_of(stem, cell)
         where = f'[{place}](../nbs/{stem}.ipynb)'
         if heading: where = f'[{place}, "{heading}"](../nbs/{stem}.ipynb#{anchor})'
-        parts.append(describe(objects[name], name, module, comments, text, f'Built in {where}.'))
+        parts.append(describe(name, node, getattr(objects, name), module, text, f'Built in {where}.'))
     return '\n\n'.join(parts)
 
 
@@ -175,7 +190,8 @@ def read(app, docname, source):
 def target(literal, docname):
     "Where a name in backticks leads; one that is a plain word too, like `group`, leads on only where it is built"
     text,cell = literal.astext(),literal.parent.parent
-    alone = isinstance(cell, nodes.entry) and len(literal.parent)==1
+    words = ''.join(o for o in literal.parent if isinstance(o, nodes.Text))
+    alone = isinstance(cell, nodes.entry) and not words.strip(', ')
     if alone and text in [f.stem for f in MODULES]: return 'std', 'doc', f'/resnet_course/{text}'
     found = re.fullmatch(r'(?:resnet_course\.)?(?:\w+\.)?(\w+)(?:\(.*\))?', text)
     name = found and found[1]
@@ -196,6 +212,12 @@ def link_names(app, doctree):
         link += literal
 
 
+def own_words(app, doctree):
+    "What a page says it is about stands on its card too"
+    for meta in doctree.findall(nodes.meta):
+        if meta.get('name')=='description': app.env.metadata[app.env.docname]['og:description'] = meta['content']
+
+
 def outdated(app, env, added, changed, removed):
     "The first page lists the others"
     return ['index'] if added or removed else []
@@ -204,5 +226,6 @@ def outdated(app, env, added, changed, removed):
 def setup(app):
     app.connect('source-read', read)
     app.connect('doctree-read', link_names)
+    app.connect('doctree-read', own_words)
     app.connect('env-get-outdated', outdated)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

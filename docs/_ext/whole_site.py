@@ -1,38 +1,13 @@
-"What belongs to the site as a whole: each page's social card, the sitemap"
+"What belongs to the site as a whole: its social card, the sitemap"
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-
-TAGS = '''
-<meta property="og:type" content="article"/>
-<meta property="og:site_name" content="{site}"/>
-<meta property="og:title" content="{title}"/>
-<meta property="og:description" content="{description}"/>
-<meta property="og:url" content="{url}"/>
-<meta property="og:image" content="{base}_static/card.png"/>
-<meta property="og:image:alt" content="{site}: {tagline}"/>
-<meta name="twitter:card" content="summary_large_image"/>
-<script>localStorage.mode ??= "auto" // else the theme complains at the first visit</script>
-'''
-
 
 SITEMAP = '''<?xml version="1.0" encoding="utf-8"?>
 <urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">
 {}</urlset>
 '''
-
-
-def add_tags(app, pagename, templatename, context, doctree):
-    config = app.config
-    metas = [n for n in doctree.findall() if n.tagname=='meta'] if doctree else []
-    description = next((n['content'] for n in metas if n.get('name')=='description'), '')
-    quoted = lambda text: escape(text, {'"': '&quot;'})
-    context['metatags'] = context.get('metatags', '') + TAGS.format(
-        site=config.project, tagline=quoted(config.tagline), title=quoted(context.get('title') or config.project),
-        description=quoted(description or config.tagline), base=config.html_baseurl,
-        url=f'{config.html_baseurl}{pagename}.html')
 
 
 def draw_card(path, title, tagline):
@@ -42,8 +17,8 @@ def draw_card(path, title, tagline):
     ax.set(xlim=(0, 1200), ylim=(630, 0))
     ax.axis('off')
     y = 120
-    blocks = (300, 26, '#c9dde3'), (230, 40, '#94bcc8'), (160, 62, '#5f9bab'), (100, 92, '#2f7488'), (56, 120, '#12495a')
-    for width, height, colour in blocks:
+    for width, height, colour in ((300, 26, '#c9dde3'), (230, 40, '#94bcc8'), (160, 62, '#5f9bab'),
+                                  (100, 92, '#2f7488'), (56, 120, '#12495a')):
         ax.add_patch(Rectangle((990-width/2, y), width, height, color=colour))
         y += height+14
     ax.text(80, 300, title, fontsize=54, color='#12343f', weight='bold', va='center')
@@ -57,11 +32,9 @@ def finish(app, exception):
     draw_card(out/'_static'/'card.png', config.project, config.tagline)
     pages = ''.join(f'<url><loc>{config.html_baseurl}{name}.html</loc></url>\n' for name in sorted(app.env.found_docs))
     (out/'sitemap.xml').write_text(SITEMAP.format(pages))
-    (out/'.nojekyll').touch()
 
 
 def setup(app):
     app.add_config_value('tagline', '', 'html')
-    app.connect('html-page-context', add_tags)
     app.connect('build-finished', finish)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
