@@ -14,6 +14,6 @@ class SecondModules:
             if said.get('export'): docs.setdefault(said['export'], said.get('doc'))
         for name, doc in docs.items():
             notebook = Path(nb.path_).name
-            if not doc: raise ValueError(f"{notebook} exports to {name} without a line '#| doc: ...' in its first cell; add it")
+            if not doc: raise ValueError(f"{notebook} exports to {name} without '#| doc: ...' in its first cell; add it")
             head = HEAD.format(doc=doc, notebook=notebook)
             (get_config().lib_path/f'{name}.py').write_text(head, encoding='utf-8')

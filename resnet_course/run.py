@@ -74,7 +74,7 @@ def load_model(
     try:
         with safe_open(path, 'pt') as f:
             spec = _modern_spec(json.loads(f.metadata()['resnet_course']), path)
-            weights = {k: f.get_tensor(k) for k in f.keys()}
+            weights = {k: f.get_tensor(k) for k in list(f.keys())}
         model = build_model(spec, len(spec['classes']))
         model.load_state_dict(modern_keys(spec['net'], weights))
     except CourseError: raise
