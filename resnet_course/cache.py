@@ -30,11 +30,11 @@ def _item_name(item):
     data = item if isinstance(item, bytes) else np.ascontiguousarray(item)
     return [blake2b(data, digest_size=16).hexdigest(), getattr(item, 'mode', ''), *map(str, getattr(data, 'shape', ()))]
 
-# %% ../nbs/96_cache.ipynb #bb4b8fc1
+# %% ../nbs/96_cache.ipynb #79c8b445
 def cache_folder(
     source, # As in `get_data`, or `ImageFiles`
 ) -> Path:
-    "Where the decoded images of `source` are kept: a hidden folder beside `train/` and `val/`, else in this user's cache folder"
+    "Where decoded images are kept: in a hidden folder beside `train/` and `val/`, else in this user's cache folder"
     root = source.root if isinstance(source, ImageFiles) else find_data(source)
     if root and is_ours(root): return root/'.resnet_course'
     names = str(root.resolve()) if root else [_item_name(item) for item in source.items]
@@ -62,15 +62,16 @@ def _decode(items, presize):
     faults = parallel(put, range(len(items)), threadpool=True, n_workers=os.cpu_count(), progress=False)
     return torch.from_numpy(images), {i: fault for i,fault in enumerate(faults) if fault}
 
-# %% ../nbs/96_cache.ipynb #d236c25d
+# %% ../nbs/96_cache.ipynb #088a8bb3
 def _write_shard(file, images):
     "Whole or absent, with a checksum"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as tmp: save_file({'images': images}, tmp, {'crc32': str(zlib.crc32(images.numpy()))})
     except (OSError, SafetensorError) as e:
-        raise CourseError(f"cannot keep decoded images in {file.parent} ({getattr(e, 'strerror', None) or e}); free some disk, make it "
-                          "writable, or take the plain pipeline: get_data, pipeline='book'") from None
+        why = getattr(e, 'strerror', None) or e
+        raise CourseError(f"cannot keep decoded images in {file.parent} ({why}); free some disk, make it writable, or "
+                          "take the plain pipeline: get_data, pipeline='book'") from None
 
 # %% ../nbs/96_cache.ipynb #fb28a8d4
 def _open_shard(file, shape):
@@ -80,7 +81,7 @@ def _open_shard(file, shape):
     except (OSError, SafetensorError, KeyError, TypeError, ValueError): return None
     return (images.numpy(), crc) if images.dtype==torch.uint8 and tuple(images.shape)==shape else None
 
-# %% ../nbs/96_cache.ipynb #a62804d5
+# %% ../nbs/96_cache.ipynb #776e6ce0
 class CachedImages:
     "Decoded images `(n,presize,presize,3)`, bytes, in shards on the disk; from `cached_images`"
     def __init__(self,
@@ -100,16 +101,19 @@ class CachedImages:
     def make(self, i):
         "Decode shard `i` and keep it; `{file: fault}` instead, if there are images that cannot be read"
         images,faults = _decode(self.parts[i], self.presize)
-        if faults: return {item if isinstance(item := self.parts[i][j], (str,Path)) else i*self.per+j: f for j,f in faults.items()}
+        def name(j): return item if isinstance(item := self.parts[i][j], (str,Path)) else i*self.per+j
+        if faults: return {name(j): fault for j,fault in faults.items()}
         if _made_from(self.parts[i], self.root, self.presize)!=self.files[i].stem:
-            raise CourseError(f"{self.root or 'an image'} changed while it was read; wait until it is complete and start again")
+            raise CourseError(f"{self.root or 'an image'} changed while it was read; "
+                              "wait until it is complete and start again")
         _write_shard(self.files[i], images)
         self.shards[i] = self._open(i) or (images.numpy(), zlib.crc32(images.numpy()))
 
     def shard(self, i):
         "Pixels of shard `i`, right ones"
         if i not in self.checked:
-            if self.shards[i] is None or zlib.crc32(self.shards[i][0])!=self.shards[i][1]: refuse_broken(self.make(i) or {}, len(self.items))
+            if self.shards[i] is None or zlib.crc32(self.shards[i][0])!=self.shards[i][1]:
+                refuse_broken(self.make(i) or {}, len(self.items))
             self.checked.add(i)
         return self.shards[i][0]
 
@@ -142,7 +146,7 @@ def _check_room(n_bytes, folder, what):
         raise CourseError(f"{what} take {n_bytes/1e9:.2f} GB decoded, {free/1e9:.2f} GB of disk at {folder} are free; "
                           "take a smaller presize, or the plain pipeline: get_data, pipeline='book'")
 
-# %% ../nbs/96_cache.ipynb #0a1eb804
+# %% ../nbs/96_cache.ipynb #a5a90ec6
 def cached_images(
     source, # As in `get_data`, or `ImageFiles`
     presize:int, # Side of the decoded images, pixels
@@ -154,11 +158,13 @@ def cached_images(
     cached = CachedImages(images, presize)
     missing = [i for i,shard in enumerate(cached.shards) if shard is None]
     if missing:
-        _check_room(3*presize**2*sum(len(cached.parts[i]) for i in missing), cached.folder, f"{len(cached)} images of {presize} px")
+        n_bytes = 3*presize**2*sum(len(cached.parts[i]) for i in missing)
+        _check_room(n_bytes, cached.folder, f"{len(cached)} images of {presize} px")
         faults = {}
         for i in progress_bar(missing, leave=False) if progress else missing: faults.update(cached.make(i) or {})
         refuse_broken(faults, len(cached))
-        for old in set(cached.folder.glob('*.safetensors'))-set(cached.files): old.unlink(missing_ok=True)  # of images as they were
+        stale = set(cached.folder.glob('*.safetensors'))-set(cached.files)  # of images as they were
+        for old in stale: old.unlink(missing_ok=True)
     return cached, images.items
 
 # %% ../nbs/96_cache.ipynb #25fa9329

@@ -34,15 +34,17 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command('predict', predict, "The most likely classes of images.")
     add('model', metavar='MODEL', help="model.safetensors of a run folder")
-    add('images', metavar='IMAGE', nargs='+', help="image files, folders of them, or -: names on standard input, one a line")
+    add('images', metavar='IMAGE', nargs='+',
+        help="image files, folders of them, or -: names on standard input, one a line")
     add('--top', type=whole_number(1, ""), metavar='N', default=3, help="classes to print (default 3)")
     add('--json', action='store_true', default=False, help="one JSON object a line, with every class")
     add('--csv', metavar='FILE', help="write the probability of every class to FILE instead")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
-    add = command('evaluate', evaluate, "How good a trained net is: accuracy, a line for each class, a figure of what it takes for what.")
+    add = command('evaluate', evaluate, "How good a net is: accuracy, a line for each class, a confusion figure.")
     add('model', metavar='MODEL', help="model.safetensors of a run folder")
-    add('data', metavar='DATA', help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
+    add('data', metavar='DATA',
+        help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
     add('--figure', metavar='FILE', help="where the confusion figure goes (default: beside the model)")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
@@ -68,11 +70,15 @@ def _told_again(out, given):
     config = read_config(out)
     recipe = read_recipe(config['recipe'])
     options,net = config.get('options', {}),{'arch','layers','expansion','width'}
+    usual = {'data': config['data'], 'recipe': 'fast', 'skip_broken': False}
     for name in sorted(set(given)-{'device','workers'}):
-        asked = {k: given[k] for k in net & set(given)} if name in net else {name: given[name]}
-        if name in ('data','recipe','skip_broken'): same = given[name]==options.get(name, {'data': config['data'], 'recipe': 'fast'}.get(name, False))
-        else: same = (name,given[name])==('lr',options.get('lr')) or recipe_of(asked, recipe)==recipe
-        if not same: raise CourseError(f"--{name.replace('_','-')} {given[name]} differs from the run in {out}; leave it out, or take another --out")
+        value = given[name]
+        if name in usual: same = value==options.get(name, usual[name])
+        elif name=='lr' and value==options.get('lr'): same = True  # for auto the run has a number by now
+        else: same = recipe_of({k: given[k] for k in (net & set(given) if name in net else {name})}, recipe)==recipe
+        if not same:
+            raise CourseError(f"--{name.replace('_','-')} {value} differs from the run in {out}; "
+                              "leave it out, or take another --out")
 
 # %% ../nbs/92_command.ipynb #c026
 def train(
@@ -88,14 +94,17 @@ def train(
     recipe,data = (None,None) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
     try:
-        run = recipes.train(recipe, data, out, resume, lambda line: print(line, flush=True), device=given.get('device', 'auto'),
-                            workers=given.get('workers', 0 if data=='digits' else None), skip_broken=given.get('skip_broken', False),
-                            progress=sys.stdout.isatty(), about={'options': given})
+        run = recipes.train(
+            recipe, data, out, resume, lambda line: print(line, flush=True), device=given.get('device', 'auto'),
+            workers=given.get('workers', 0 if data=='digits' else None), skip_broken=given.get('skip_broken', False),
+            progress=sys.stdout.isatty(), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
-            print(f"resnet-course: stopped; finished epochs are kept, go on with: resnet-course train --out {e.folder} --resume", file=sys.stderr)
+            print("resnet-course: stopped; finished epochs are kept, go on with: "
+                  f"resnet-course train --out {e.folder} --resume", file=sys.stderr)
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
-    print(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json\n{_next_step(run, read_config(run.folder)['data'])}")
+    print(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json")
+    print(_next_step(run, read_config(run.folder)['data']))
 
 # %% ../nbs/92_command.ipynb #c029
 def _next_step(run, data):
@@ -116,7 +125,7 @@ def _named_images(words):
         elif Path(word).is_dir(): yield from map(str, sorted(get_image_files(word)))
         else: yield word
 
-# %% ../nbs/92_command.ipynb #d5ca23f5
+# %% ../nbs/92_command.ipynb #840f89f8
 def predict(
     given:dict, # Options as given
 ):
@@ -127,7 +136,8 @@ def predict(
     from resnet_course.train import pick_device
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     files,faults,tables = list(_named_images(given['images'])),{},[]
-    if not files: raise CourseError(f"no images in {', '.join(given['images'])}; name image files, or folders that hold some")
+    if not files:
+        raise CourseError(f"no images in {', '.join(given['images'])}; name image files, or folders that hold some")
     for i in range(0, len(files), 512):
         tables.append(predict_many(model, spec, files[i:i+512], faults=faults))
         for fn,p in () if 'csv' in given else tables[-1].iterrows():
@@ -138,11 +148,12 @@ def predict(
         write_whole(given['csv'], pd.concat(tables).to_csv().encode())
         print(f"{len(files)-len(faults)} images in {given['csv']}")
     if faults:
+        first = ', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])
         more = f" and {len(faults)-3} more" if len(faults)>3 else ''
-        raise CourseError(f"{len(faults)} of {len(files)} images cannot be read: "
-                          f"{', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])}{more}; check the names, or leave them out")
+        raise CourseError(f"{len(faults)} of {len(files)} images cannot be read: {first}{more}; "
+                          "check the names, or leave them out")
 
-# %% ../nbs/92_command.ipynb #51c6101b
+# %% ../nbs/92_command.ipynb #b9adbe5b
 def evaluate(
     given:dict, # Options as given
 ):
@@ -159,7 +170,8 @@ def evaluate(
     preds = predict_many(model, spec, files).idxmax(axis=1)
     print(class_table(labels, preds, classes).to_string(float_format='{:.1%}'.format))
     print(f"accuracy {(preds.to_numpy()==labels).mean():.1%} on {len(files)} images")
-    figure = Path(given.get('figure') or Path(given['model']).with_name(f"confusion-{find_dataset(given['data']).name}.png"))
+    beside = Path(given['model']).with_name(f"confusion-{find_dataset(given['data']).name}.png")
+    figure = Path(given.get('figure', beside))
     numbers = [[classes.index(name) for name in names] for names in (labels, preds)]
     write_whole(figure, png_bytes(plot_confusion(*numbers, classes)))
     print(f"figure: {figure}")
@@ -171,7 +183,8 @@ def cost(
     "`resnet-course cost`"
     from resnet_course.cost import cost_table
     from resnet_course.models import ResNet, create_model
-    if not {'arch','layers'} & set(given): raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
+    if not {'arch','layers'} & set(given):
+        raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     net = net_of(given)
     try:
         make = ResNet if net['net']=='ResNet' else lambda n, **options: create_model(net['net'], n, **options)
@@ -215,8 +228,9 @@ def doctor(
     device = pick_device()
     env = environment(device)
     for part in ('versions','machine'): print(f"{part}: " + ', '.join(f'{k} {v}' for k,v in env[part].items()))
-    print(f"device: {device}, trains in {best_precision(device)} (cuda: {'yes' if torch.cuda.is_available() else 'no'}, "
-          f"mps: {'yes' if torch.backends.mps.is_available() else 'no'}); {shutil.disk_usage('.').free/1e9:.0f} GB free here")
+    there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available()}
+    print(f"device: {device}, trains in {best_precision(device)} ({', '.join(f'{k}: {v}' for k,v in there.items())}); "
+          f"{shutil.disk_usage('.').free/1e9:.0f} GB free here")
     print("data: digits: found (ships with scikit-learn)")
     for name,dataset in DATASETS.items():
         if not dataset.where: continue

@@ -29,7 +29,7 @@ def random_boxes(
     device=None, # Where to draw
 ) -> torch.Tensor: # `(n,4)` whole numbers: top, left, height, width
     "fastai's `RandomResizedCrop` for a whole batch: ten tries each, the first that fits, else the whole image"
-    draw = lambda low,high: torch.empty(n, 10, device=device).uniform_(low, high)
+    def draw(low, high): return torch.empty(n, 10, device=device).uniform_(low, high)
     area,aspect = draw(min_scale, max_scale)*h*w, draw(*map(math.log, ratio)).exp()
     bw,bh = (area*aspect).sqrt().round().long(),(area/aspect).sqrt().round().long()
     fits = (bw<=w) & (bh<=h)
@@ -51,7 +51,7 @@ def crop_cpu(
         i,(top,left,h,w),flip = job
         crop = F.interpolate(x[i:i+1,:,top:top+h,left:left+w], size, mode='bilinear', antialias=True)[0]
         out[i] = crop.flip(-1) if flip else crop
-    jobs = zip(range(len(x)), boxes.tolist(), flips.tolist())
+    jobs = zip(range(len(x)), boxes.tolist(), flips.tolist(), strict=True)
     if torch.get_num_threads()==1: list(map(put, jobs))
     else:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(put, jobs))
@@ -79,7 +79,7 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         size:int, # Side of the result, pixels
         min_scale:float=0.35, # Smallest share of an image's area
         flip:bool=True, # Mirror half of the images
-        **kwargs, # Passed on to `RandomResizedCropGPU`: `max_scale`, `ratio`, and `valid_scale`, the share of each side seen in validation
+        **kwargs, # For `RandomResizedCropGPU`: `max_scale`, `ratio`, `valid_scale` (share of a side seen in validation)
     ):
         super().__init__(size, min_scale=min_scale, **kwargs)
         self.flip = flip
@@ -128,4 +128,5 @@ def fast_tfms(
     "`get_tfms` for batches of bytes, with a box for each image"
     crop = BatchRandomResizedCrop(resize, min_scale, flip, valid_scale=valid_scale)
     if not lighting: return [Resize(presize)], [crop, NormalizeBytes()]
-    return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), Normalize.from_stats(*imagenet_stats)]
+    norm = Normalize.from_stats(*imagenet_stats)
+    return [Resize(presize)], [crop, IntToFloatTensor(), Brightness(), Contrast(), norm]

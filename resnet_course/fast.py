@@ -16,7 +16,7 @@ from fastai.metrics import accuracy
 from fastai.torch_core import TensorCategory, TensorImage
 from fastcore.foundation import L
 from torch import nn
-from .cache import CachedImages, cache_file, cache_folder, cached_images, remove_cache
+from .cache import CachedImages, cache_file, cache_folder, cached_images, remove_cache  # noqa: F401
 from .crops import BatchRandomResizedCrop, NormalizeBytes, crop_cpu, crop_gpu, fast_tfms, random_boxes
 from .data import get_data, image_files
 from .errors import CourseError
@@ -24,10 +24,12 @@ from .step import (CudaGraph, DeviceLoss, DeviceMetric, DeviceSmoothLoss, FewPla
                                 fused_adam, fused_sgd, keep_memory, matmul_conv2d, matmul_convs)
 from .train import get_learner
 
-# %% ../nbs/12_speed.ipynb #4f5f055e
-_all_ = ['cache_file', 'cache_folder', 'cached_images', 'remove_cache', 'random_boxes', 'crop_cpu', 'crop_gpu', 'fast_tfms',
-         'BatchRandomResizedCrop', 'NormalizeBytes', 'matmul_conv2d', 'FewPlacesConv2d', 'matmul_convs', 'fused_adam', 'fused_sgd',
-         'PlainTensors', 'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'keep_memory'] # passed on from their homes
+# %% ../nbs/12_speed.ipynb #7501aa9e
+# passed on from their homes
+_all_ = ['cache_file', 'cache_folder', 'cached_images', 'remove_cache',
+         'random_boxes', 'crop_cpu', 'crop_gpu', 'fast_tfms', 'BatchRandomResizedCrop', 'NormalizeBytes',
+         'matmul_conv2d', 'FewPlacesConv2d', 'matmul_convs', 'fused_adam', 'fused_sgd', 'PlainTensors',
+         'DeviceSmoothLoss', 'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'keep_memory']
 
 # %% ../nbs/12_speed.ipynb #c067
 def _gather(images, rows):
@@ -38,7 +40,7 @@ def _gather(images, rows):
 
 # %% ../nbs/12_speed.ipynb #c070
 class CachedDL(TfmdDL):
-    "fastai's loader, except that batches of the images it was made with are gathered from memory; others are read as ever"
+    "fastai's loader, but batches of the images it was made with are gathered from memory; others are read as ever"
     def __init__(self, dataset, cached=None, **kwargs):
         super().__init__(dataset, **kwargs)
         self.cached = cached  # all images, the first row that is ours, our labels
@@ -79,17 +81,19 @@ def fast_data(
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
     images = image_files(source, **kwargs)
     known,n = images.dataset,len(images.train)
-    presize,resize,mirror = presize or known.presize, resize or known.sizes[-1], known.mirror if mirror is None else mirror
+    presize,resize = presize or known.presize, resize or known.sizes[-1]
+    mirror = known.mirror if mirror is None else mirror
     plain = get_data(images, presize, resize, bs, mirror=mirror, workers=0, device=device)
     store = cached_images(images, presize, progress=progress)[0]
     if (device := torch.device(plain.device)).type!='cpu': store = _on_device(store, device)
     number = {name: i for i,name in enumerate(images.classes)}
-    labels = torch.tensor([number[l] for l in images.labels], device=device)
+    labels = torch.tensor([number[label] for label in images.labels], device=device)
     _,tfms = fast_tfms(presize, resize, mirror, min_scale, lighting, valid_scale)
     def loader(dl, first, labels):
-        return CachedDL(dl.dataset, (store,first,labels), bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last, num_workers=0,
-                        after_item=dl.after_item, after_batch=tfms, device=plain.device)
-    return DataLoaders(loader(plain.train, 0, labels[:n]), loader(plain.valid, n, labels[n:]), path=plain.path, device=plain.device)
+        return CachedDL(dl.dataset, (store,first,labels), bs=dl.bs, shuffle=dl.shuffle, drop_last=dl.drop_last,
+                        num_workers=0, after_item=dl.after_item, after_batch=tfms, device=plain.device)
+    parts = loader(plain.train, 0, labels[:n]), loader(plain.valid, n, labels[n:])
+    return DataLoaders(*parts, path=plain.path, device=plain.device)
 
 # %% ../nbs/12_speed.ipynb #c102
 def fast_learner(
@@ -104,7 +108,7 @@ def fast_learner(
     cbs=(), # More callbacks
     **kwargs, # Passed on to `Learner`, e.g. a `splitter`
 ) -> Learner:
-    "`get_learner` with faster convolutions, a fused optimiser, plain tensors, and losses and metrics that stay on the device"
+    "`get_learner` with faster convolutions, a fused optimiser, plain tensors, and averages that stay on the device"
     if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
     matmul_convs(model)
     if compile: model.compile()

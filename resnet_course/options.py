@@ -33,12 +33,14 @@ def whole_number(
 # %% ../nbs/92_command.ipynb #c011
 size_px = whole_number(32, " (pixels; the net halves the side five times)") # An argparse type: the side of an image
 
-# %% ../nbs/92_command.ipynb #9d4877ef
+# %% ../nbs/92_command.ipynb #e94ea560
 def _learning_rate(text):
-    return text if text=='auto' else _number(float, "a number above 0, e.g. 3e-3, or auto", lambda v: 0<v<math.inf)(text)
+    rate = _number(float, "a number above 0, e.g. 3e-3, or auto", lambda v: 0<v<math.inf)
+    return text if text=='auto' else rate(text)
 def _integers(text):
     try: return [int(t) for t in text.split(',')]
-    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 3,4,6,3") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 3,4,6,3") from None
 def _size_list(text): return [size_px(t) for t in text.split(',')]
 
 # %% ../nbs/92_command.ipynb #c013
@@ -56,7 +58,8 @@ def train_options(add): # `add_argument` of a parser
     "The options of `train`"
     add('--data', metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
-    add('--recipe', choices=['fast','book','laptop'], help="fast (default), book: the book's own pipeline, or laptop: under ten minutes of two cores")
+    add('--recipe', choices=['fast','book','laptop'],
+        help="fast (default), book: the book's own pipeline, or laptop: some ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
     add('--size', type=size_px, metavar='PX', help="side of the images in a batch")
     add('--presize', type=size_px, metavar='PX', help="side each image is resized to before a batch is cropped from it")
@@ -89,8 +92,10 @@ def net_of(
     width = {'width': given['width']} if given.get('width', 64)!=64 else {}
     if 'layers' in given:
         if 'arch' in given: raise CourseError(f"{given['arch']} and --layers name two nets; give one of them")
-        return {'net': 'ResNet', 'net_options': {'layers': given['layers'], 'expansion': given.get('expansion', 1), **width}}
-    if 'expansion' in given: raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
+        own = {'layers': given['layers'], 'expansion': given.get('expansion', 1)}
+        return {'net': 'ResNet', 'net_options': own | width}
+    if 'expansion' in given:
+        raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
     if 'arch' in given: return {'net': given['arch'], 'net_options': width}
     others = {k: v for k,v in base.net_options.items() if k!='width' or 'width' not in given}
     return {'net_options': others | width} if 'width' in given else {}
@@ -121,5 +126,6 @@ def recipe_of(
     from resnet_course.recipes import RECIPES
     base = base or RECIPES[given.get('recipe', 'fast')]
     change = {k: given[k] for k in ('presize','bs','lr','seed','precision') if k in given} | net_of(given, base)
-    if {'epochs','size','progressive'} & set(given): change['sizes'] = _sizes_of(given, base.sizes or find_dataset(data_of(given)).sizes)
+    if {'epochs','size','progressive'} & set(given):
+        change['sizes'] = _sizes_of(given, base.sizes or find_dataset(data_of(given)).sizes)
     return replace(base, **change)

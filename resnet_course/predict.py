@@ -20,11 +20,12 @@ from .crops import fast_tfms
 from .data import RGBImage, find_data, get_tfms, image_fault, refuse_broken
 from .errors import CourseError
 
-# %% ../nbs/91_run.ipynb #ace18d68
+# %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec):
     "What is done to an image, and to a batch, in validation"
     sides = spec['presize'],spec['size']
-    item_tfms,batch_tfms = get_tfms(*sides) if spec['pipeline']=='book' else fast_tfms(*sides, valid_scale=spec['valid_scale'])
+    book = spec['pipeline']=='book'
+    item_tfms,batch_tfms = get_tfms(*sides) if book else fast_tfms(*sides, valid_scale=spec['valid_scale'])
     return Pipeline([*item_tfms, ToTensor()], split_idx=1), Pipeline(batch_tfms, split_idx=1)
 
 # %% ../nbs/91_run.ipynb #c014
@@ -36,14 +37,14 @@ def predict(
     "Class probabilities of one image"
     return predict_many(model, spec, [image], bs=1).iloc[0].sort_values(ascending=False)
 
-# %% ../nbs/91_run.ipynb #a2503d54
+# %% ../nbs/91_run.ipynb #4b94861e
 @torch.inference_mode()
 def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
     bs:int=64, # Images a batch
-    faults:dict|None=None, # Filled with `{file: reason}` of those that cannot be read, which get no row; `None`: stop if there is one
+    faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
     (item,batch),files,broken = _pipelines(spec), list(files), {}
@@ -63,14 +64,15 @@ def predict_many(
             more()
             if not read_now: continue
             order += [i for i,_ in read_now]
-            rows.append(model(batch(torch.stack([x for _,x in read_now]).to(device)).as_subclass(torch.Tensor)).softmax(-1).cpu())
+            x = batch(torch.stack([x for _,x in read_now]).to(device)).as_subclass(torch.Tensor)
+            rows.append(model(x).softmax(-1).cpu())
     model.train(was_training)
     if faults is None: refuse_broken(broken, len(files))
     else: faults.update(broken)
     probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(spec['classes'])))
     return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), spec['classes'])
 
-# %% ../nbs/91_run.ipynb #f322680c
+# %% ../nbs/91_run.ipynb #00d9e2d4
 def labelled_images(
     source, # A name in `DATASETS`, a folder with `val/`, or a folder with a folder of images for each class
     classes, # The classes that may occur
@@ -80,12 +82,14 @@ def labelled_images(
     root = root/'val' if (root/'val').is_dir() else root
     folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith('.'))
     unknown = [d.name for d in folders if d.name not in classes]
-    if unknown: raise CourseError(f"class {unknown[0]!r} in {root} is none of the model's ({', '.join(classes)}); rename the folder or leave it out")
+    if unknown:
+        raise CourseError(f"class {unknown[0]!r} in {root} is none of the model's ({', '.join(classes)}); "
+                          "rename the folder or leave it out")
     files = [f for d in folders for f in sorted(get_image_files(d, recurse=False))]
     if not files: raise CourseError(f"{root} has no images in class folders; put them in {root.name}/CLASS/")
     return files, [f.parent.name for f in files]
 
-# %% ../nbs/91_run.ipynb #138c9ad5
+# %% ../nbs/91_run.ipynb #65216d9e
 def class_table(
     targets, # True class of each image
     preds, # Predicted class of each
@@ -96,5 +100,6 @@ def class_table(
     for name in classes:
         said = df['said'][df['true']==name]
         wrong = said[said!=name].value_counts()
-        rows[name] = {'images': len(said), 'accuracy': (said==name).mean(), 'most often taken for': wrong.index[0] if len(wrong) else ''}
+        rows[name] = {'images': len(said), 'accuracy': (said==name).mean(),
+                      'most often taken for': wrong.index[0] if len(wrong) else ''}
     return pd.DataFrame(rows).T.rename_axis('class').astype({'images': int, 'accuracy': float})

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'CHOICES', 'LIMITS', 'RECIPES', 'Recipe', 'read_recipe', 'fill_recipe', 'make_net', 'train']
 
-# %% ../nbs/14_ten_minutes.ipynb #3979a982
+# %% ../nbs/14_ten_minutes.ipynb #6d438878
 import difflib, time, types
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -19,46 +19,54 @@ from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
 from fastai.optimizer import Adam
 from fastai.torch_core import set_seed
 from torch import nn
-from .data import DATASETS, Dataset, ImageFiles, find_broken, find_dataset, get_data, image_files, refuse_broken
+from .data import (DATASETS, Dataset, ImageFiles, find_broken, find_dataset, get_data, image_files,
+                                refuse_broken)
 from .errors import CourseError
 from .fast import fast_data, fast_learner
 from .files import write_whole
 from .models import build_model
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
-from .run import SCHEMA, Run, SaveRun, environment, load_checkpoint, new_folder, read_config, start_weights, write_config
+from .run import (SCHEMA, Run, SaveRun, environment, load_checkpoint, new_folder, read_config,
+                               start_weights, write_config)
 from .step import fused_adam, fused_sgd
 from .train import AverageWeights, ValidateLast, best_precision, get_learner, pick_device
 
 # %% ../nbs/14_ten_minutes.ipynb #b2564cd3
 OPTIMISERS = {'Adam': Adam, 'fused Adam': fused_adam, 'fused SGD': fused_sgd} # fastai's; ours
 
-# %% ../nbs/14_ten_minutes.ipynb #ee077dec
-CHOICES = {'optimiser': tuple(OPTIMISERS), 'schedule': ('one cycle','flat cosine'), 'precision': ('auto','fp32','bf16','fp16'),
-           'pipeline': ('fast','book')} # What these fields of a recipe may be
+# %% ../nbs/14_ten_minutes.ipynb #441695e7
+CHOICES = { # What these fields of a recipe may be
+    'optimiser': tuple(OPTIMISERS), 'schedule': ('one cycle','flat cosine'), 'precision': ('auto','fp32','bf16','fp16'),
+    'pipeline': ('fast','book')}
 
-# %% ../nbs/14_ten_minutes.ipynb #af89408e
-LIMITS = {'presize': (32, inf), 'bs': (2, inf), 'wd': (0, inf), 'smoothing': (0, 0.999), 'min_scale': (0.01, 1), 'valid_scale': (0.1, 1),
-          'averaging': (0, 0.99999), 'average_from': (0, 1), 'seed': (0, 2**63-1), 'version': (1, 1)} # Least and most of these
+# %% ../nbs/14_ten_minutes.ipynb #12cd840e
+LIMITS = { # Least and most of these
+    'presize': (32, inf), 'bs': (2, inf), 'wd': (0, inf), 'smoothing': (0, 0.999), 'min_scale': (0.01, 1),
+    'valid_scale': (0.1, 1), 'averaging': (0, 0.99999), 'average_from': (0, 1), 'seed': (0, 2**63-1), 'version': (1, 1)}
 
-# %% ../nbs/14_ten_minutes.ipynb #20d55c81
+# %% ../nbs/14_ten_minutes.ipynb #1b286404
 def _check_field(name, kind, value):
     "Refuse a value of another type or outside its limits"
     kinds = kind.__args__ if isinstance(kind, types.UnionType) else (kind,)
     fits = isinstance(value, kinds) or (float in kinds and isinstance(value, int))
     if not fits or (isinstance(value, bool) and bool not in kinds):
-        raise CourseError(f"{name}={value!r} is a {type(value).__name__}; it must be {' or '.join(k.__name__.replace('NoneType', 'None') for k in kinds)}")
-    if name in CHOICES and value not in CHOICES[name]: raise CourseError(f"{name}={value!r} is unknown; take one of {', '.join(CHOICES[name])}")
+        names = ' or '.join(k.__name__.replace('NoneType', 'None') for k in kinds)
+        raise CourseError(f"{name}={value!r} is a {type(value).__name__}; it must be {names}")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise CourseError(f"{name}={value!r} is unknown; take one of {', '.join(CHOICES[name])}")
     low,high = LIMITS.get(name, (-inf, inf))
-    if value is not None and name in LIMITS and not low<=value<=high:
-        raise CourseError(f"{name}={value} is out of range; take {low} or more" + (f", at most {high}" if high<inf else ''))
+    if name in LIMITS and value is not None and not low<=value<=high:
+        most = f", at most {high}" if high<inf else ''
+        raise CourseError(f"{name}={value} is out of range; take {low} or more{most}")
     if name=='sizes' and value is not None and not (value and all(type(s) is int and s>=32 for s in value)):
         raise CourseError(f"sizes={value} must be whole numbers, 32 or more (pixels), one for each epoch")
-    if name=='lr' and value!='auto' and (isinstance(value, str) or not 0<value<inf): raise CourseError(f"lr={value} must be a number above 0, e.g. 3e-3, or auto")
-    if name=='validate' and not (value in ('every','last') or (isinstance(value, int) and value>0)):
+    if name=='lr' and value!='auto' and (isinstance(value, str) or not 0<value<inf):
+        raise CourseError(f"lr={value} must be a number above 0, e.g. 3e-3, or auto")
+    if name=='validate' and value not in ('every','last') and (isinstance(value, str) or value<1):
         raise CourseError(f"validate={value!r} must be every, last, or a number of epochs, 1 or more")
 
-# %% ../nbs/14_ten_minutes.ipynb #ef74d013
+# %% ../nbs/14_ten_minutes.ipynb #b3ac4354
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides how a net is trained, but for the images and the machine; `None`: as the data set says"
@@ -89,18 +97,20 @@ class Recipe:
         if isinstance(self.sizes, list): object.__setattr__(self, 'sizes', tuple(self.sizes))  # as JSON has it
         for f in fields(self): _check_field(f.name, f.type, getattr(self, f.name))
         if self.pipeline=='book' and (self.lighting or (self.min_scale, self.valid_scale)!=(0.35, 1)):
-            raise CourseError("pipeline='book' augments as the book does; lighting, min_scale and valid_scale go with pipeline='fast'")
+            raise CourseError("pipeline='book' augments as the book does; lighting, min_scale and valid_scale go with "
+                              "pipeline='fast'")
         if self.presize and self.sizes and self.presize<max(self.sizes):
-            raise CourseError(f"presize={self.presize} is below the size {max(self.sizes)}; a batch is cropped from the presized image: "
-                              f"take {max(self.sizes)} or more")
+            raise CourseError(f"presize={self.presize} is below the size {max(self.sizes)}; a batch is cropped from "
+                              f"the presized image: take {max(self.sizes)} or more")
 
-# %% ../nbs/14_ten_minutes.ipynb #bc81a737
+# %% ../nbs/14_ten_minutes.ipynb #b02def98
 RECIPES = {
     'fast': Recipe(),
     'book': Recipe(pipeline='book', optimiser='Adam'),
-    'laptop': Recipe(net_options={'width': 32}, presize=160, sizes=(64,)*9+(96,)*11+(128,)*5, bs=64, optimiser='fused SGD', lr=0.2, valid_scale=7/8)}
+    'laptop': Recipe(net_options={'width': 32}, sizes=(64,)*9+(96,)*11+(128,)*5, bs=64, optimiser='fused SGD', lr=0.2,
+                     valid_scale=7/8)}
 
-# %% ../nbs/14_ten_minutes.ipynb #ed3f7842
+# %% ../nbs/14_ten_minutes.ipynb #aa2faa82
 def read_recipe(
     entries, # A `Recipe`, a name in `RECIPES`, or a dictionary of fields
 ) -> Recipe:
@@ -110,10 +120,11 @@ def read_recipe(
     for name in [entries] if isinstance(entries, str) else entries:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1) or known
-            raise CourseError(f"{name!r} is no {'recipe' if known is RECIPES else 'field of a recipe'}; did you mean {' or '.join(near)}?")
+            what = 'recipe' if known is RECIPES else 'field of a recipe'
+            raise CourseError(f"{name!r} is no {what}; did you mean {' or '.join(near)}?")
     return RECIPES[entries] if isinstance(entries, str) else Recipe(**entries)
 
-# %% ../nbs/14_ten_minutes.ipynb #63b46dc9
+# %% ../nbs/14_ten_minutes.ipynb #3f641fcc
 def fill_recipe(
     recipe:Recipe,
     dataset:Dataset, # Where its images come from
@@ -122,9 +133,11 @@ def fill_recipe(
     "What the recipe leaves open, as the data set says"
     sizes = recipe.sizes or dataset.sizes
     bs = recipe.bs or min(dataset.bs, n_train or dataset.bs)
-    if n_train and bs>n_train: raise CourseError(f"bs={bs} is more than the {n_train} training images; take at most that")
+    if n_train and bs>n_train:
+        raise CourseError(f"bs={bs} is more than the {n_train} training images; take at most that")
     mirror = dataset.mirror if recipe.mirror is None else recipe.mirror
-    return replace(recipe, sizes=sizes, presize=recipe.presize or max(dataset.presize, *sizes), bs=bs, mirror=mirror)
+    presize = recipe.presize or max(dataset.presize, *sizes)
+    return replace(recipe, sizes=sizes, presize=presize, bs=bs, mirror=mirror)
 
 # %% ../nbs/14_ten_minutes.ipynb #d08c5806
 def _usable(data, skip_broken, read_all, report, progress):
@@ -137,14 +150,14 @@ def _usable(data, skip_broken, read_all, report, progress):
     if broken: report(f"skipped {len(broken)} of {len(images.items)} images")
     return image_files(images, skip=broken)
 
-# %% ../nbs/14_ten_minutes.ipynb #80b8c5bb
+# %% ../nbs/14_ten_minutes.ipynb #524032df
 def _make_data(recipe, images, device, workers, progress):
     "`DataLoaders` as the recipe says; the seed decides their order"
     set_seed(recipe.seed, reproducible=True)
     args = images, recipe.presize, recipe.sizes[-1], recipe.bs
     if recipe.pipeline=='book': return get_data(*args, mirror=recipe.mirror, workers=workers, device=device)
-    return fast_data(*args, mirror=recipe.mirror, min_scale=recipe.min_scale, lighting=recipe.lighting, valid_scale=recipe.valid_scale,
-                     device=device, progress=progress)
+    return fast_data(*args, mirror=recipe.mirror, min_scale=recipe.min_scale, lighting=recipe.lighting,
+                     valid_scale=recipe.valid_scale, device=device, progress=progress)
 
 # %% ../nbs/14_ten_minutes.ipynb #959a56d2
 def make_net(
@@ -155,7 +168,7 @@ def make_net(
     try: return build_model(asdict(recipe), n_out)
     except ValueError as e: raise CourseError(str(e)) from None
 
-# %% ../nbs/14_ten_minutes.ipynb #6b4b4287
+# %% ../nbs/14_ten_minutes.ipynb #10cec2fe
 def _make_learner(recipe, dls, n_out, precision, progress):
     "The learner of a recipe"
     model = make_net(recipe, n_out)
@@ -163,7 +176,8 @@ def _make_learner(recipe, dls, n_out, precision, progress):
     opt_func = OPTIMISERS[recipe.optimiser]
     if recipe.wd is not None: opt_func = partial(opt_func, wd=recipe.wd)
     loss = LabelSmoothingCrossEntropyFlat(recipe.smoothing) if recipe.smoothing else CrossEntropyLossFlat()
-    learn = (get_learner if recipe.pipeline=='book' else fast_learner)(dls, model, precision, opt_func=opt_func, loss_func=loss)
+    make = get_learner if recipe.pipeline=='book' else fast_learner
+    learn = make(dls, model, precision, opt_func=opt_func, loss_func=loss)
     if progress: learn.create_mbar = False  # a bar an epoch
     else: learn.remove_cb(ProgressCallback)
     return learn
@@ -176,17 +190,18 @@ def _name_of(images):
     "What to call the images in a run folder, so that they are found again from anywhere"
     return images.dataset.name if images.dataset.name in DATASETS or not images.root else str(images.root.resolve())
 
-# %% ../nbs/14_ten_minutes.ipynb #9bcb408b
+# %% ../nbs/14_ten_minutes.ipynb #014f3c27
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
     recipe = read_recipe(recipe)
     with torch.device('meta'): make_net(recipe, 10)  # better now than when all images are decoded
-    if recipe.precision=='fp16' and device=='cpu': raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
+    if recipe.precision=='fp16' and device=='cpu':
+        raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
     images = _usable(data, skip_broken, recipe.pipeline=='book', report, progress)
     return fill_recipe(recipe, images.dataset, len(images.train)), images
 
-# %% ../nbs/14_ten_minutes.ipynb #af129f1f
+# %% ../nbs/14_ten_minutes.ipynb #54feb3ac
 def _go_on(recipe, data, out, device, report, progress):
     "Folder, configuration, checkpoint and images of a run that was begun; another recipe or other images are refused"
     if out is None: raise CourseError("resume=True needs the folder of the run: out=DIR")
@@ -196,20 +211,23 @@ def _go_on(recipe, data, out, device, report, progress):
     was = config['recipe']
     if checkpoint and read_recipe(checkpoint['recipe'])!=was:
         raise CourseError(f"config.json and checkpoint.pt of {out} are of two runs; remove it and start again")
-    if data is None and config['data']=='list': raise CourseError(f"{out} was trained on a list of images; give it again as data=")
+    if data is None and config['data']=='list':
+        raise CourseError(f"{out} was trained on a list of images; give it again as data=")
     images = _usable(config['data'] if data is None else data, config['skip_broken'], False, report, progress)
     asked = was if recipe is None else fill_recipe(read_recipe(recipe), images.dataset, len(images.train))
     for f in fields(Recipe):
         a,b = getattr(asked, f.name),getattr(was, f.name)
         if a!=b and (f.name,a)!=('lr','auto'):
-            raise CourseError(f"{f.name}={a} differs from the run in {out}, which has {b}; leave it out, or take another folder")
+            raise CourseError(f"{f.name}={a} differs from the run in {out}, which has {b}; "
+                              "leave it out, or take another folder")
     if (_counts(images),images.classes)!=(config['counts'],config['classes']):
-        raise CourseError(f"{images.dataset.name} has {_counts(images)} images in {len(images.classes)} classes now but had {config['counts']} in "
-                          f"{len(config['classes'])}; a resumed run needs the same data")
-    if device!=config['device']: config['precision'] = best_precision(device) if was.precision=='auto' else was.precision
+        raise CourseError(f"{images.dataset.name} has {_counts(images)} images in {len(images.classes)} classes now "
+                          f"but had {config['counts']} in {len(config['classes'])}; a resumed run needs the same data")
+    if device!=config['device']:
+        config['precision'] = best_precision(device) if was.precision=='auto' else was.precision
     return folder,config,checkpoint,images
 
-# %% ../nbs/14_ten_minutes.ipynb #6c10aca8
+# %% ../nbs/14_ten_minutes.ipynb #89169f56
 def _fit(learn, folder, config, checkpoint, report, began):
     "Train, and write what the run leaves behind"
     recipe,classes = config['recipe'],config['classes']
@@ -222,9 +240,12 @@ def _fit(learn, folder, config, checkpoint, report, began):
         save = SaveRun(folder, recipe, classes, checkpoint['rows'] if checkpoint else (), report)
         more = [ProgressiveResize(recipe.sizes)]
         if recipe.validate!='every': more.append(ValidateLast(1 if recipe.validate=='last' else recipe.validate))
-        if recipe.averaging: learn.add_cb(AverageWeights(recipe.averaging, recipe.average_from, (checkpoint or {}).get('average')))
+        if recipe.averaging:
+            learn.add_cb(AverageWeights(recipe.averaging, recipe.average_from, (checkpoint or {}).get('average')))
         learn.fit_run(save, checkpoint, more)
-        if recipe.averaging: learn.model = learn.average_weights.model_now(); learn.remove_cb(AverageWeights)
+        if recipe.averaging:
+            learn.model = learn.average_weights.model_now()
+            learn.remove_cb(AverageWeights)
         with learn.no_bar(): preds,targets = learn.get_preds()
     history = pd.DataFrame(save.rows)
     write_whole(folder/'curves.png', png_bytes(plot_curves(history)))
@@ -233,7 +254,7 @@ def _fit(learn, folder, config, checkpoint, report, began):
     report(f"accuracy {accuracy:.1%} on {len(targets)} held-out images, {seconds:.0f} s")
     return Run(folder, recipe, classes, history, learn.model.eval(), accuracy, seconds)
 
-# %% ../nbs/14_ten_minutes.ipynb #46ada3ea
+# %% ../nbs/14_ten_minutes.ipynb #9a5cc1d0
 def train(
     recipe, # A `Recipe`, or a name in `RECIPES`; for a resume also `None`: as it was
     data=None, # As in `get_data`, or `ImageFiles`; for a resume also `None`: as it was
@@ -255,8 +276,9 @@ def train(
             raise CourseError(f"{out} already holds a run; add resume=True to go on with it, or take another out")
         recipe,images = _begin(recipe, data, device, skip_broken, report, progress)
         precision = best_precision(device) if recipe.precision=='auto' else recipe.precision
-        config = {'schema': SCHEMA, 'recipe': recipe, 'data': _name_of(images), 'classes': images.classes, 'counts': _counts(images),
-                  'skip_broken': skip_broken, 'device': device, 'precision': precision, **(about or {}), **environment(device)}
+        config = {'schema': SCHEMA, 'recipe': recipe, 'data': _name_of(images), 'classes': images.classes,
+                  'counts': _counts(images), 'skip_broken': skip_broken, 'device': device, 'precision': precision,
+                  **(about or {}), **environment(device)}
     dls = _make_data(config['recipe'], images, device, workers, progress)
     if not resume:
         folder,checkpoint = new_folder(images.dataset.name) if out is None else Path(out),None

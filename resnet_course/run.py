@@ -32,14 +32,15 @@ from .models import build_model, modern_keys
 # %% ../nbs/91_run.ipynb #c008
 SCHEMA = 1 # Of what is written here: model files, checkpoints and run folders
 
-# %% ../nbs/91_run.ipynb #b17b34de
+# %% ../nbs/91_run.ipynb #d77f7e20
 def model_spec(
     recipe, # A `Recipe`, with its sizes
     classes:list, # Class names
 ) -> dict:
     "All that it takes to build a net again and to show it an image as in validation"
-    return {'schema': SCHEMA, 'net': recipe.net, 'net_options': recipe.net_options, 'classes': list(classes), 'pipeline': recipe.pipeline,
-            'presize': recipe.presize, 'size': recipe.sizes[-1], 'valid_scale': recipe.valid_scale}
+    return {'schema': SCHEMA, 'net': recipe.net, 'net_options': recipe.net_options, 'classes': list(classes),
+            'pipeline': recipe.pipeline, 'presize': recipe.presize, 'size': recipe.sizes[-1],
+            'valid_scale': recipe.valid_scale}
 
 # %% ../nbs/91_run.ipynb #24020d36
 def save_model(
@@ -51,18 +52,18 @@ def save_model(
     weights = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     write_whole(path, safetensors_bytes(weights, {'resnet_course': json.dumps({'schema': SCHEMA, **spec})}))
 
-# %% ../nbs/91_run.ipynb #5734d5ab
+# %% ../nbs/91_run.ipynb #66dc33b7
 def _modern_spec(spec, path):
     "A spec as `model_spec` writes it, whichever version wrote it"
     if spec.get('schema', 0)>SCHEMA:
-        raise CourseError(f"{path} has schema {spec['schema']}, this package reads up to {SCHEMA}; update resnet_course")
+        raise CourseError(f"{path} has schema {spec['schema']}, and this package reads up to {SCHEMA}; "
+                          "update resnet_course")
     if 'schema' in spec: return spec
-    width = {} if spec.get('width', 64)==64 else {'width': spec['width']}
-    net = {'net': 'ResNet', 'net_options': {'layers': spec['layers'], 'expansion': spec['expansion'], **width}} if spec.get('layers') else \
-          {'net': spec['arch'], 'net_options': width}
+    net,options = spec.get('arch'),({} if spec.get('width', 64)==64 else {'width': spec['width']})
+    if spec.get('layers'): net,options = 'ResNet',{'layers': spec['layers'], 'expansion': spec['expansion'], **options}
     pipeline = 'book' if spec.get('recipe', 'book')=='book' else 'fast'
-    return {'schema': SCHEMA, **net, 'pipeline': pipeline, 'valid_scale': spec.get('valid_scale', 1.),
-            **{k: spec[k] for k in ('classes','presize','size')}}
+    return {'schema': SCHEMA, 'net': net, 'net_options': options, 'pipeline': pipeline,
+            'valid_scale': spec.get('valid_scale', 1.), **{k: spec[k] for k in ('classes','presize','size')}}
 
 # %% ../nbs/91_run.ipynb #c009
 def load_model(
@@ -156,12 +157,16 @@ class SaveRun(Callback):
 
     def after_epoch(self):
         if self.epoch<self.start: return  # skipped: it was done before the resume
-        losses = [nan if v is None else float(v) for v in self.recorder.values[-1]] + [nan]*2  # an epoch may be without validation
-        seconds,lr = time.perf_counter()-self.began, float(self.opt.hypers[-1]['lr'])
-        self.rows.append(r := dict(zip(COLUMNS, [self.epoch+1, *losses[:3], seconds, lr, self.recipe.sizes[self.epoch]])))
+        losses = [nan if v is None else float(v) for v in self.recorder.values[-1]]
+        losses += [nan]*(3-len(losses))  # an epoch may be without validation
+        seconds,size = time.perf_counter()-self.began,self.recipe.sizes[self.epoch]
+        lr = float(self.opt.hypers[-1]['lr'])
+        self.rows.append(r := dict(zip(COLUMNS, [self.epoch+1, *losses[:3], seconds, lr, size], strict=True)))
         save_state(self.learn, self.folder, self.recipe, self.classes, self.rows)
-        valid = f"valid loss {r['valid_loss']:.3f}  accuracy {r['accuracy']:.1%}  " if r['accuracy']==r['accuracy'] else ''
-        self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {r['size']}  train loss {r['train_loss']:.3f}  {valid}{seconds:.0f} s")
+        seen = r['accuracy']==r['accuracy']
+        valid = f"valid loss {r['valid_loss']:.3f}  accuracy {r['accuracy']:.1%}  " if seen else ''
+        self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {size}  train loss {r['train_loss']:.3f}  {valid}"
+                    f"{seconds:.0f} s")
 
 # %% ../nbs/91_run.ipynb #c025
 def load_checkpoint(
@@ -173,17 +178,19 @@ def load_checkpoint(
         raise CourseError(f"{path} is cut short or holds more than numbers ({type(e).__name__}); "
                           "nothing in it was run: remove the run folder and start again") from None
     if state.get('schema')!=SCHEMA:
-        raise CourseError(f"{path} was written by another version of resnet_course (schema {state.get('schema', 'none')}, not {SCHEMA}); "
+        schema = state.get('schema', 'none')
+        raise CourseError(f"{path} was written by another version of resnet_course (schema {schema}, not {SCHEMA}); "
                           "finish the run with that one, or start again in another folder")
     return state
 
 # %% ../nbs/91_run.ipynb #c028
 def _schedule(recipe):
     "The learning rate over a run, and the momentum where it moves"
-    if recipe.schedule=='flat cosine': return {'lr': combined_cos(0.75, recipe.lr, recipe.lr, recipe.lr/1e5)}
-    return {'lr': combined_cos(0.25, recipe.lr/25, recipe.lr, recipe.lr/1e5), 'mom': combined_cos(0.25, 0.95, 0.85, 0.95)}
+    lr = recipe.lr
+    if recipe.schedule=='flat cosine': return {'lr': combined_cos(0.75, lr, lr, lr/1e5)}
+    return {'lr': combined_cos(0.25, lr/25, lr, lr/1e5), 'mom': combined_cos(0.25, 0.95, 0.85, 0.95)}
 
-# %% ../nbs/91_run.ipynb #9809fa55
+# %% ../nbs/91_run.ipynb #891a8d73
 @patch
 def fit_run(self:Learner,
     save:SaveRun, # Writes the run, and knows its recipe and the rows done before
@@ -198,7 +205,8 @@ def fit_run(self:Learner,
         opt = checkpoint['opt']
         self.opt.load_state_dict({**opt, 'hypers': L(opt['hypers'])} if 'hypers' in opt else opt)
     if save.start<n:
-        self.fit(n, cbs=[ParamScheduler(_schedule(recipe)), (finite := FiniteLoss()), save, *cbs], start_epoch=save.start)
+        cbs = [ParamScheduler(_schedule(recipe)), (finite := FiniteLoss()), save, *cbs]
+        self.fit(n, cbs=cbs, start_epoch=save.start)
         if finite.fault:
             kept = f"epoch {len(save.rows)} is kept in {save.folder}" if save.rows else "no epoch was finished"
             raise CourseError(f"{finite.fault}; {kept}; start again with a smaller rate than lr={recipe.lr:g}")
@@ -227,7 +235,7 @@ def new_folder(
         except FileExistsError: continue
         return folder
 
-# %% ../nbs/91_run.ipynb #27d24636
+# %% ../nbs/91_run.ipynb #5a25b6ed
 def read_config(
     folder, # Run folder
 ) -> dict: # `schema`, `recipe`, `data`, `classes`, `counts`, and where it ran
@@ -237,7 +245,8 @@ def read_config(
     try: config = json.loads(file.read_text())
     except ValueError: raise CourseError(f"{file} is no JSON; remove {folder} and start again") from None
     if not isinstance(config, dict) or config.get('schema')!=SCHEMA:
-        raise CourseError(f"{folder} is a run of another version of resnet_course; finish it with that one, or start again in another folder")
+        raise CourseError(f"{folder} is a run of another version of resnet_course; finish it with that one, "
+                          "or start again in another folder")
     return config
 
 # %% ../nbs/91_run.ipynb #f4acd74a
@@ -249,7 +258,7 @@ def write_config(
     recipe = config['recipe'] if isinstance(config['recipe'], dict) else asdict(config['recipe'])
     write_whole(Path(folder)/'config.json', json.dumps({**config, 'recipe': recipe}, indent=1).encode())
 
-# %% ../nbs/91_run.ipynb #613d8fd6
+# %% ../nbs/91_run.ipynb #db4b2e2c
 def start_weights(
     model:nn.Module, # Changed in place
     file, # From `save_model`, of the same net
@@ -258,9 +267,12 @@ def start_weights(
     source = load_model(file)[0].state_dict()
     target = model.state_dict()
     head = list(target)[-2:]
-    if list(source)!=list(target): raise CourseError(f"weights={file} is another net; start from one of the same net and options")
-    wrong = [k for k in target if source[k].shape!=target[k].shape and k not in head]
-    if wrong: raise CourseError(f"weights={file}: {wrong[0]} is {tuple(source[wrong[0]].shape)}, not {tuple(target[wrong[0]].shape)}; start from a net of the same options")
+    if list(source)!=list(target):
+        raise CourseError(f"weights={file} is another net; start from one of the same net and options")
+    for k in target:
+        was,is_now = tuple(source[k].shape),tuple(target[k].shape)
+        if was!=is_now and k not in head:
+            raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; start from a net of the same options")
     same = all(source[k].shape==target[k].shape for k in head)
     model.load_state_dict({k: v if k in head and not same else source[k] for k,v in target.items()})
 

@@ -56,15 +56,16 @@ def _groups(params, wd):
     "Each group as two: what decays, and norms and biases, the parameters with one dimension, which do not"
     params = list(params)
     groups = [params] if isinstance(params[0], torch.Tensor) else [list(group) for group in params]
-    return [{'params': [p for p in group if (p.ndim>1)==decays], 'weight_decay': wd*decays} for group in groups for decays in (True,False)]
+    return [{'params': [p for p in group if (p.ndim>1)==decays], 'weight_decay': wd*decays}
+            for group in groups for decays in (True,False)]
 
-# %% ../nbs/12_speed.ipynb #720fbbd1
+# %% ../nbs/12_speed.ipynb #e1f052c2
 class DecayGroups(OptimWrapper):
     "`OptimWrapper` for the groups that it was given, each of which is two for torch, from `_groups`"
     @property
     def param_lists(self):
         lists = [group['params'] for group in self.opt.param_groups]
-        return [a+b for a,b in zip(lists[::2], lists[1::2])]
+        return [a+b for a,b in zip(lists[::2], lists[1::2], strict=True)]
     @property
     def hypers(self): return super().hypers[::2]
     def _set_hyper(self, k, v): super()._set_hyper(k, [x for given in v for x in (given, 0. if k=='wd' else given)])
@@ -121,11 +122,12 @@ def _own_images(learn):
     first = rank_distrib()*dl.n_padded//num_distrib() + dl.i - n  # place of this batch among all images
     return min(max(dl.n-first, 0), n)
 
-# %% ../nbs/12_speed.ipynb #6c61b7f2
+# %% ../nbs/12_speed.ipynb #aba77739
 def _mean_over_ranks(total, count):
     "`total/count`, both added up over all processes"
     if num_distrib()>1:
-        both = torch.stack([torch.as_tensor(v, dtype=torch.float32, device='cuda' if dist.get_backend()=='nccl' else 'cpu') for v in (total, count)])
+        device = 'cuda' if dist.get_backend()=='nccl' else 'cpu'
+        both = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device) for v in (total, count)])
         dist.all_reduce(both)
         total,count = both
     return total/count if count else None
@@ -167,7 +169,8 @@ class CudaGraph(Callback):
         if shape not in self.graphs:
             self.model.__dict__.pop('forward', None)
             kept = {k: v.clone() for k,v in self.model.named_buffers()}  # recording runs the net a few times
-            with torch.autocast('cuda', torch.get_autocast_dtype('cuda'), torch.is_autocast_enabled('cuda'), cache_enabled=False):
+            kind,on = torch.get_autocast_dtype('cuda'),torch.is_autocast_enabled('cuda')
+            with torch.autocast('cuda', kind, on, cache_enabled=False):
                 torch.cuda.make_graphed_callables(self.model, (self.x.clone(),))
             for k,v in self.model.named_buffers(): v.copy_(kept[k])
             self.graphs[shape] = self.model.forward

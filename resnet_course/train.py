@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
-from fastai.callback import schedule
+from fastai.callback import schedule  # noqa: F401  gives a learner fit_one_cycle and lr_find
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
