@@ -1,4 +1,4 @@
-"For nbdev-export: a module that a notebook exports besides its own, by `#| export NAME`, is begun anew, not appended to"
+"For nbdev-export: a module that a notebook exports by `#| export NAME` besides its own is begun anew, not appended to"
 from pathlib import Path
 
 from nbdev.config import get_config
@@ -14,5 +14,6 @@ class SecondModules:
             if said.get('export'): docs.setdefault(said['export'], said.get('doc'))
         for name, doc in docs.items():
             notebook = Path(nb.path_).name
-            if not doc: raise ValueError(f"{notebook} exports to {name} without a docstring; add '#| doc: ...' to its first cell")
-            (get_config().lib_path/f'{name}.py').write_text(HEAD.format(doc=doc, notebook=notebook), encoding='utf-8')
+            if not doc: raise ValueError(f"{notebook} exports to {name} without '#| doc: ...' in its first cell; add it")
+            head = HEAD.format(doc=doc, notebook=notebook)
+            (get_config().lib_path/f'{name}.py').write_text(head, encoding='utf-8')

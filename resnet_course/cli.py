@@ -169,7 +169,6 @@ def cost(
     given:dict, # Options as given
 ):
     "`resnet-course cost`"
-    import torch
     from resnet_course.cost import cost_table
     from resnet_course.models import ResNet, create_model
     if not {'arch','layers'} & set(given): raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")

@@ -278,12 +278,12 @@ def image_files(
 # %% ../nbs/00_data.ipynb #c071
 def get_data(
     source=None, # A name in `DATASETS`, a fastai URL, a folder with `train/` and `val/`, or `ImageFiles`
-    presize:int=None, # Side each image is cut and resized to, pixels; `None`: as its `Dataset` says
-    resize:int=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
+    presize:int|None=None, # Side each image is cut and resized to, pixels; `None`: as its `Dataset` says
+    resize:int|None=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
     bs:int=128, # Images a batch
     *,
-    mirror:bool=None, # Mirror half of the training images; `None`: as its `Dataset` says
-    workers:int=None, # Processes that read images; `None`: as many as fastai thinks fit
+    mirror:bool|None=None, # Mirror half of the training images; `None`: as its `Dataset` says
+    workers:int|None=None, # Processes that read images; `None`: as many as fastai thinks fit
     device=None, # Where the batches go; `None`: the GPU if there is one
     **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `skip`
 ) -> DataLoaders: # Training batches `(bs,3,resize,resize)` and labels, shuffled; validation batches

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['predict', 'predict_many', 'labelled_images', 'class_table']
 
-# %% ../nbs/91_run.ipynb #609b0853
+# %% ../nbs/91_run.ipynb #5ec77f8a
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -37,14 +36,14 @@ def predict(
     "Class probabilities of one image"
     return predict_many(model, spec, [image], bs=1).iloc[0].sort_values(ascending=False)
 
-# %% ../nbs/91_run.ipynb #835c2044
+# %% ../nbs/91_run.ipynb #a2503d54
 @torch.inference_mode()
 def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
     bs:int=64, # Images a batch
-    faults:dict=None, # Filled with `{file: reason}` of those that cannot be read, which get no row; `None`: stop if there is one
+    faults:dict|None=None, # Filled with `{file: reason}` of those that cannot be read, which get no row; `None`: stop if there is one
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
     (item,batch),files,broken = _pipelines(spec), list(files), {}
@@ -54,7 +53,7 @@ def predict_many(
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
     rows,order = [],[]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting,ahead = deque(),iter(range(len(files)))
         def more(): waiting.extend(pool.submit(read, i) for i in islice(ahead, bs))
         for _ in range(3): more()

@@ -113,11 +113,11 @@ def read_recipe(
             raise CourseError(f"{name!r} is no {'recipe' if known is RECIPES else 'field of a recipe'}; did you mean {' or '.join(near)}?")
     return RECIPES[entries] if isinstance(entries, str) else Recipe(**entries)
 
-# %% ../nbs/14_ten_minutes.ipynb #801b71a6
+# %% ../nbs/14_ten_minutes.ipynb #63b46dc9
 def fill_recipe(
     recipe:Recipe,
     dataset:Dataset, # Where its images come from
-    n_train:int=None, # Training images, once they are known
+    n_train:int|None=None, # Training images, once they are known
 ) -> Recipe: # Without a `None` among its sizes
     "What the recipe leaves open, as the data set says"
     sizes = recipe.sizes or dataset.sizes
@@ -233,7 +233,7 @@ def _fit(learn, folder, config, checkpoint, report, began):
     report(f"accuracy {accuracy:.1%} on {len(targets)} held-out images, {seconds:.0f} s")
     return Run(folder, recipe, classes, history, learn.model.eval(), accuracy, seconds)
 
-# %% ../nbs/14_ten_minutes.ipynb #ab5da288
+# %% ../nbs/14_ten_minutes.ipynb #46ada3ea
 def train(
     recipe, # A `Recipe`, or a name in `RECIPES`; for a resume also `None`: as it was
     data=None, # As in `get_data`, or `ImageFiles`; for a resume also `None`: as it was
@@ -242,10 +242,10 @@ def train(
     report=print, # Called with each line of the report
     *,
     device:str='auto', # Where to train, e.g. `'cpu'`
-    workers:int=None, # With `pipeline='book'`: processes that read images
+    workers:int|None=None, # With `pipeline='book'`: processes that read images
     skip_broken:bool=False, # Leave out images that cannot be read, and say which
     progress:bool=False, # Show progress bars
-    about:dict=None, # More entries for the run's `config.json`
+    about:dict|None=None, # More entries for the run's `config.json`
 ) -> Run:
     "Train a net and write the run: weights, history, curves and all that it takes to go on or to do it again"
     began,device = time.perf_counter(),pick_device(device)

@@ -74,7 +74,7 @@ def load_model(
     try:
         with safe_open(path, 'pt') as f:
             spec = _modern_spec(json.loads(f.metadata()['resnet_course']), path)
-            weights = {k: f.get_tensor(k) for k in f.keys()}
+            weights = {k: f.get_tensor(k) for k in list(f.keys())}
         model = build_model(spec, len(spec['classes']))
         model.load_state_dict(modern_keys(spec['net'], weights))
     except CourseError: raise
@@ -183,11 +183,11 @@ def _schedule(recipe):
     if recipe.schedule=='flat cosine': return {'lr': combined_cos(0.75, recipe.lr, recipe.lr, recipe.lr/1e5)}
     return {'lr': combined_cos(0.25, recipe.lr/25, recipe.lr, recipe.lr/1e5), 'mom': combined_cos(0.25, 0.95, 0.85, 0.95)}
 
-# %% ../nbs/91_run.ipynb #de730df4
+# %% ../nbs/91_run.ipynb #9809fa55
 @patch
 def fit_run(self:Learner,
     save:SaveRun, # Writes the run, and knows its recipe and the rows done before
-    checkpoint:dict=None, # From `load_checkpoint`, to go on
+    checkpoint:dict|None=None, # From `load_checkpoint`, to go on
     cbs=(), # More callbacks for this fit
 ):
     "Train as the recipe of `save` says, from the first epoch that is not done"

@@ -97,6 +97,7 @@ class PlainTensors(Callback):
     def before_batch(self):
         self.learn.xb,self.learn.yb = (tuple(t.as_subclass(torch.Tensor) for t in b) for b in (self.xb, self.yb))
     def after_loss(self):
+        if not self.yb: return  # images without labels have no loss
         self.learn.loss_grad,self.learn.loss = (t.as_subclass(torch.Tensor) for t in (self.loss_grad, self.learn.loss))
     def after_fit(self):
         if getattr(self.recorder, 'losses', None): self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())

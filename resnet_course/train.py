@@ -74,14 +74,14 @@ class ValidateLast(Callback):
     def before_validate(self):
         if self.epoch<self.n_epoch-self.n: raise CancelValidException
 
-# %% ../nbs/08_training.ipynb #af9533ce
+# %% ../nbs/08_training.ipynb #c6485f93
 class AverageWeights(Callback):
     "Validate, and keep, an exponential average of the weights once a share of the run is done"
     order = 0  # after the net has its device and its layout
     def __init__(self,
         decay:float, # Share of the average that each step leaves
         begin:float=0.6, # Share of the run after which it begins
-        state:dict=None, # From a checkpoint
+        state:dict|None=None, # From a checkpoint
     ): self.decay,self.begin,self.saved,self.average,self.last = decay,begin,state,None,None
     def before_fit(self):
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True).eval()

@@ -276,7 +276,7 @@ def test_no_room(small, monkeypatch):
 
 def test_disk_that_fills_up(small, monkeypatch):
     def full(tensors, file, metadata):
-        open(file, 'wb').write(b'half')
+        Path(file).write_bytes(b'half')
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(cache, 'save_file', full)
     with pytest.raises(CourseError, match="No space left on device.*pipeline='book'"): cached_images(small, 40)

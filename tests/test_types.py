@@ -12,21 +12,22 @@ USER = '''\
 from resnet_course import CourseError, ResNet, create_model
 from resnet_course.cost import cost_table
 from resnet_course.data import get_data
+from resnet_course.recipes import RECIPES, train
 from resnet_course.train import get_learner
 net: ResNet = ResNet(10, [2,2,2,2])
 big, small = ResNet(1000, [3,4,6,3], 4, width=32), create_model('resnet18', 10, width=16)
-dls = get_data('digits', 48, 48, bs=64, workers=0)
+dls = get_data('digits', 48, 48, bs=64, workers=None)
 try: learn = get_learner(dls, net, precision='fp32', metrics=[])
 except CourseError as e: print(str(e))
-print(cost_table(net, 64), cost_table(small, 32, channels=1))
+print(cost_table(net, 64), cost_table(small, 32, channels=1), train(RECIPES['fast'], 'digits').accuracy)
 '''
 WRONG = {
     'ResNet(10, [2,2,2,2], expansion="four")': 'Argument "expansion" to "ResNet" has incompatible type "str"',
     "get_data('digits', '48', 48)": 'Argument 2 to "get_data" has incompatible type "str"',
-    "get_data('digits', 48)": 'Missing positional argument "resize" in call to "get_data"',
     'ResNet(10, [2,2,2,2], depth=18)': 'Unexpected keyword argument "depth" for "ResNet"',
     'create_model(18)': 'Argument 1 to "create_model" has incompatible type "int"',
     "get_learner(dls, net, 16)": 'Argument 3 to "get_learner" has incompatible type "int"',
+    "train('fast', 'digits', resume='yes')": 'Argument "resume" to "train" has incompatible type "str"',
     "cost_table(net, '64')": 'Argument 2 to "cost_table" has incompatible type "str"',
     'from resnet_course import resnet_18': 'Module "resnet_course" has no attribute "resnet_18"',
 }
