@@ -1,4 +1,4 @@
-"Named nets as others use them: one table, options, any channels, slices, older weights, fastai's vision_learner, TorchScript"
+"Named nets as others use them: table, options, channels, slices, older weights, fastai's vision_learner, TorchScript"
 import ast
 import importlib
 import inspect
@@ -22,6 +22,10 @@ FILES = sorted(f for f in (ROOT/'resnet_course').glob('*.py') if not f.stem.star
 def n_params(m): return sum(p.numel() for p in m.parameters())
 
 
+def nets(*daily, among=MODELS):
+    return [pytest.param(name, marks=() if name in daily else pytest.mark.slow) for name in among]
+
+
 # The table
 
 def test_list_models():
@@ -35,8 +39,9 @@ def test_families_do_not_know_the_table():
     "Who imports whom has no circle among the modules of nets, and none is imported by name for what that does"
     nets = {f.stem: f.read_text() for f in FILES if f.stem in (
         'layers', 'cost', 'heads', 'inception', 'resblock', 'bottleneck', 'resnet', 'relatives', 'models')}
-    imports = {name: {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.level}
-               for name, text in nets.items()}
+    trees = {name: ast.walk(ast.parse(text)) for name, text in nets.items()}
+    imports = {name: {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level}
+               for name, tree in trees.items()}
     seen = set()
     while ready := {name for name in imports if name not in seen and imports[name] <= seen}: seen |= ready
     assert seen == set(nets), set(nets)-seen
@@ -64,9 +69,10 @@ def test_a_resnet_takes_all_options_of_the_class(name):
 
 def test_build_model():
     with torch.device('meta'):
-        assert n_params(build_model({'arch': 'nin', 'width': 64}, 10)) == n_params(create_model('nin', 10))
-        assert build_model({'arch': 'resnet18', 'width': 32}, 10).head.in_features == 256
-        assert len(build_model({'layers': [1, 2, 1, 1], 'expansion': 4, 'width': 8}, 10).group2) == 2
+        assert n_params(build_model({'net': 'nin', 'net_options': {}}, 10)) == n_params(create_model('nin', 10))
+        assert build_model({'net': 'resnet18', 'net_options': {'width': 32}}, 10).head.in_features == 256
+        options = {'layers': [1, 2, 1, 1], 'expansion': 4, 'width': 8}
+        assert len(build_model({'net': 'ResNet', 'net_options': options}, 10).group2) == 2
 
 
 # Each net
@@ -81,26 +87,28 @@ def test_any_channels(name, n_in):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', nets('resnet18', 'nin', 'googlenet', 'mobilenet_v2'))
 def test_stem_groups_and_head(name):
     "Parts have the same names in all nets, and one after the other they are the net"
     model, x = create_model(name, 10).eval(), torch.randn(1, 3, 65, 65)
     parts = dict(model.named_children())
     assert re.fullmatch(r'stem( group\d)+( pool flatten)? head', ' '.join(parts))
-    assert [p for p in parts if p.startswith('group')] == [f'group{i+1}' for i in range(sum(p.startswith('group') for p in parts))]
+    groups = [p for p in parts if p.startswith('group')]
+    assert groups == [f'group{i}' for i in range(1, len(groups)+1)]
     assert torch.equal(nn.Sequential(*parts.values())(x), model(x))
 
 
 @torch.no_grad()
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', nets('nin', 'resnet18', 'googlenet', 'mobilenet_v2'))
 def test_script(name):
     model, x = create_model(name, 10).eval(), torch.randn(1, 3, 65, 65)
     assert torch.equal(torch.jit.script(model)(x), model(x))
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('make', [lambda: Residual(ConvLayer(8, 8)), lambda: yolo_bottleneck(8, 8), lambda: Branches(nn.Identity(), ConvLayer(8, 3))])
+@pytest.mark.parametrize('make', [
+    lambda: Residual(ConvLayer(8, 8)), lambda: yolo_bottleneck(8, 8), lambda: Branches(nn.Identity(), ConvLayer(8, 3))])
 def test_script_of_a_block(make):
     block, x = make().eval(), torch.randn(1, 8, 5, 5)
     torch.testing.assert_close(torch.jit.script(block)(x), block(x))
@@ -108,14 +116,17 @@ def test_script_of_a_block(make):
 
 # Slices
 
-CONTAINERS = {'Parts': None, 'ConvLayer': lambda: ConvLayer(4, 4), 'ResNet': lambda: ResNet(4, [1, 1, 1, 1], n_in=4, width=8),
+CONTAINERS = {'Parts': None, 'ConvLayer': lambda: ConvLayer(4, 4),
+              'ResNet': lambda: ResNet(4, [1, 1, 1, 1], n_in=4, width=8),
               'Residual': lambda: Residual(ConvLayer(4, 4), ConvLayer(4, 4), nn.ReLU()),
               'Branches': lambda: Branches(nn.Identity(), ConvLayer(4, 5), ConvLayer(4, 6))}
 
 
 def test_all_containers_are_known():
-    modules = [importlib.import_module(f'resnet_course.{f.stem}') for f in FILES if re.search(r'\((nn\.Sequential|nn\.ModuleList|Parts)\)', f.read_text())]
-    found = {c.__name__ for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__ and issubclass(c, (nn.Sequential, nn.ModuleList))}
+    kinds = nn.Sequential, nn.ModuleList
+    modules = [importlib.import_module(f'resnet_course.{f.stem}') for f in FILES if 'nn' in f.read_text()]
+    classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, kinds)}
+    found = {c.__name__ for c in classes if c.__module__.startswith('resnet_course.')}
     assert found == set(CONTAINERS)
 
 
@@ -123,7 +134,7 @@ def test_all_containers_are_known():
 def test_slices_run(name):
     model, x = CONTAINERS[name]().eval(), torch.randn(2, 4, 33, 33)
     parts = list(model)
-    assert all(model[i] is part and model[i-len(parts)] is part for i, part in enumerate(parts)) and len(model) == len(parts)
+    assert all(model[i] is part and model[i-len(parts)] is part for i, part in enumerate(parts))
     for s in (slice(2), slice(-1), slice(None), slice(0, 1)):
         part = model[s]
         assert list(part) == parts[s]
@@ -135,29 +146,32 @@ def test_slices_run(name):
 
 
 def test_a_slice_keeps_the_names():
-    assert list(dict(ResNet(10, [1, 1, 1, 1])[:-3].named_children())) == ['stem', 'group1', 'group2', 'group3', 'group4']
+    body = ResNet(10, [1, 1, 1, 1])[:-3]
+    assert list(dict(body.named_children())) == ['stem', 'group1', 'group2', 'group3', 'group4']
 
 
 # Weights of version 0.1.0
 
-def conv_keys(layer):
-    return [f'{layer}.0.weight', *(f'{layer}.1.{k}' for k in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'))]
-
-
 def linear_keys(layer): return [f'{layer}.weight', f'{layer}.bias']
+
+
+def conv_keys(*layers):
+    norm = 'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'
+    return [key for layer in layers for key in (f'{layer}.0.weight', *(f'{layer}.1.{name}' for name in norm))]
 
 
 def old_keys(name, aux=False):
     "What `state_dict` gave in version 0.1.0"
-    if name == 'nin': return sum((conv_keys(f'{i}.{j}') for i in (0, 2, 4, 7) for j in range(3)), [])
-    layers = [f'stages.0.0.{i}' for i in (0, 2, 3)]
-    for module in '0.1', '0.2', '0.4', '1.0', '1.1', '1.2', '2.0', '2.2', '2.3':
-        layers += [f'stages.{module}.{i}' for i in ('0', '1.0', '1.1', '2.0', '2.1', '3.1')]
-    heads = [conv_keys(f'aux.{i}.1')+linear_keys(f'aux.{i}.3')+linear_keys(f'aux.{i}.6') for i in range(2*aux)]
-    return [key for layer in layers for key in conv_keys(layer)] + sum(heads, []) + linear_keys('head.3')
+    if name == 'nin': return conv_keys(*(f'{i}.{j}' for i in (0, 2, 4, 7) for j in range(3)))
+    modules = '0.1', '0.2', '0.4', '1.0', '1.1', '1.2', '2.0', '2.2', '2.3'
+    keys = conv_keys(*(f'stages.0.0.{i}' for i in (0, 2, 3)))
+    keys += conv_keys(*(f'stages.{m}.{i}' for m in modules for i in ('0', '1.0', '1.1', '2.0', '2.1', '3.1')))
+    for i in range(2*aux): keys += conv_keys(f'aux.{i}.1') + linear_keys(f'aux.{i}.3') + linear_keys(f'aux.{i}.6')
+    return keys + linear_keys('head.3')
 
 
-@pytest.mark.parametrize('name, options, n', [('nin', {}, 72), ('googlenet', {}, 344), ('googlenet', {'aux': True}, 364)])
+@pytest.mark.parametrize('name, options, n', [
+    ('nin', {}, 72), ('googlenet', {}, 344), ('googlenet', {'aux': True}, 364)])
 def test_old_weights(name, options, n):
     with torch.device('meta'): today = create_model(name, **options).state_dict()
     old = dict(zip(old_keys(name, **options), today.values(), strict=True))
@@ -197,7 +211,8 @@ def dls():
     return get_data('digits', 32, 32, bs=4, workers=0)
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'nin', 'googlenet', 'resnetv2_50', 'densenet121', 'squeezenet1_0', 'mobilenet_v2'])
+@pytest.mark.parametrize('name', nets('resnet18', 'squeezenet1_0', among=[
+    'resnet18', 'nin', 'googlenet', 'resnetv2_50', 'densenet121', 'squeezenet1_0', 'mobilenet_v2']))
 def test_vision_learner(dls, name):
     "fastai cuts our net before its head, puts its own there and trains it, frozen and not"
     from fastai.callback.training import ShortEpochCallback
@@ -213,10 +228,11 @@ def test_vision_learner(dls, name):
         if not frozen: learn.unfreeze()
         before = [p.detach().clone() for p in (body[0], head[-1])]
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3, cbs=ShortEpochCallback(pct=1e-6))
-        assert [torch.equal(a, b) for a, b in zip(before, (body[0], head[-1]))] == [frozen, False]
+        assert [torch.equal(a, b) for a, b in zip(before, (body[0], head[-1]), strict=True)] == [frozen, False]
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'densenet121'])
 def test_vision_learner_has_no_trained_weights(dls, name):
     from fastai.vision.all import vision_learner
-    with pytest.raises(ValueError, match='pretrained=True.*no trained weights.*pretrained=False'): vision_learner(dls, MODELS[name])
+    with pytest.raises(ValueError, match=r'pretrained=True.*no trained weights.*pretrained=False'):
+        vision_learner(dls, MODELS[name])
