@@ -99,6 +99,7 @@ def test_every_import_is_declared(folder, keys):
             assert owners & declared(*keys), f"{f.name} imports {name}; declare one of {owners} in settings.ini {keys[-1]}"
 
 
+@pytest.mark.slow
 def test_wheel_and_sdist_hold_the_package(tmp_path):
     copy_of_tree(tmp_path/'tree')
     subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '-o', tmp_path/'dist', tmp_path/'tree'], check=True, capture_output=True)

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT
 
 pytest.importorskip('sphinx_book_theme', reason="the site is built with Python 3.11 or newer")
+pytestmark = pytest.mark.slow
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser here: apt-get install chromium")
 CHAPTERS = {f.stem: f for f in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
