@@ -4,11 +4,13 @@ import os
 import resource
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+slow = partial(pytest.param, marks=pytest.mark.slow)
 LIMIT_GB = 5  # of memory, the whole session
 SMALL_NET = ['--layers', '1,1,1,1', '--width', '8', '--size', '32', '--presize', '32', '--bs', '8', '--workers', '0']
 

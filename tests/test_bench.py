@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_NET
+from conftest import ROOT, SMALL_NET, slow
 
 from resnet_course.cost import cost_table
 
@@ -37,6 +37,7 @@ def accuracy(bench, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_a_stopped_experiment_goes_on(accuracy, small, tmp_path, capsys):
     file = tmp_path/'small.json'
     words = ['small', '--data', small, '--size', 32, '--epochs', 2, '--json', file]
@@ -66,9 +67,9 @@ def test_turns_and_ratios(bench):
 
 @pytest.mark.parametrize('name, base, words', [
     ('input', 'ours', ['--bs', 4, '--batches', 1, '--rounds', 3]),
-    ('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--builds', 2, '--rounds', 1]),
-    ('epoch', 'ours', ['--bs', 8, '--rounds', 2]),
-    ('overhead', 'bare loop', ['--bs', 8, '--rounds', 3]),
+    slow('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--steps', 1, '--builds', 2, '--rounds', 1]),
+    slow('epoch', 'ours', ['--bs', 8, '--rounds', 2]),
+    slow('overhead', 'bare loop', ['--bs', 8, '--rounds', 3]),
 ])
 def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, capsys, name, base, words):
     script, run = bench(name)
@@ -96,6 +97,7 @@ def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match='another experiment'): run(*words, '--threads', 3)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
     _, run = bench('memory')
     file, big = tmp_path/'memory.json', torch.ones(2**28)  # a GB here is not seen there
@@ -106,6 +108,7 @@ def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
     assert f"{runs[0]['MB'][0]:,.0f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     "Each seed is one run of the command: its history, its seconds and its own peak of memory"
     _, run = bench('budget')

@@ -10,8 +10,6 @@ from PIL import Image
 
 from resnet_course.results import read_result, summary
 
-pytestmark = pytest.mark.filterwarnings('ignore')  # to_fp16, as the book has it, warns on a CPU
-
 
 @pytest.fixture
 def gpu(monkeypatch):
@@ -28,6 +26,7 @@ def gpu(monkeypatch):
     return bench
 
 
+@pytest.mark.slow
 def test_rehearsal(gpu, tmp_path, capsys):
     experiments = 'check', 'book', 'ours', 'resnet18-128', 'resnet50-224', 'best-128'
     on_gpu = torch.cuda.is_available()

@@ -5,7 +5,7 @@ import sys
 from functools import partial
 
 import pytest
-from conftest import SMALL_NET
+from conftest import SMALL_NET, slow
 
 
 def run(*words, **kwargs):
@@ -22,6 +22,7 @@ def test_installed_command_is_the_module():
     assert subprocess.check_output([command, '--version'], text=True) == run('--version')
 
 
+@pytest.mark.slow
 def test_main_job(tmp_path):
     "No arguments: embedded data, progressive resizing, at least 97% on the held-out images, and a next step"
     out = run('train', cwd=tmp_path)
@@ -113,8 +114,8 @@ def test_archs(command):
     assert ['squeezenet1_0', f'{total.params:,}', f'{total.MACs:,}'] in lines
 
 
-@pytest.mark.parametrize('name', ['nin', 'googlenet', 'wide_resnet50_2', 'resnext50_32x4d', 'seresnet50', 'resnetv2_50', 'densenet121',
-                                  'squeezenet1_0', 'mobilenet_v2'])
+@pytest.mark.parametrize('name', ['nin', 'googlenet', slow('wide_resnet50_2'), slow('resnext50_32x4d'), slow('seresnet50'),
+                                  slow('resnetv2_50'), slow('densenet121'), 'squeezenet1_0', 'mobilenet_v2'])
 def test_train_and_predict_by_name(command, small, tmp_path, name):
     words = ['--epochs', '1', '--size', '32', '--presize', '32', '--bs', '12', '--workers', '0']
     status, _, err = command('train', '--arch', name, '--data', small, '--out', tmp_path/'run', *words)

@@ -276,7 +276,7 @@ def test_no_room(small, monkeypatch):
 
 def test_disk_that_fills_up(small, monkeypatch):
     def full(tensors, file, metadata):
-        Path(file).write_bytes(b'half')
+        with open(file, 'wb') as f: f.write(b'half')
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(cache, 'save_file', full)
     with pytest.raises(CourseError, match="No space left on device.*pipeline='book'"): cached_images(small, 40)
@@ -294,6 +294,7 @@ def test_cache_cannot_be_made(small):
     with pytest.raises(CourseError, match="cannot keep decoded images.*pipeline='book'"): cached_images(small, 40)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(small):
     "Both are ready before either begins"
     code = ("import sys, time; from pathlib import Path; from resnet_course.fast import cached_images\n"

@@ -234,6 +234,7 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
 
+@pytest.mark.slow
 def test_full_disk(small, tmp_path):
     out = tmp_path/'run'
     done = subprocess.run([sys.executable, '-m', 'resnet_course', *map(str, train(small, out))], capture_output=True, text=True, preexec_fn=small_disk)
@@ -242,6 +243,7 @@ def test_full_disk(small, tmp_path):
     assert [f.name for f in out.iterdir()] == ['config.json']  # no file cut short
 
 
+@pytest.mark.slow
 def test_no_network(small, tmp_path):
     "Imagenette is not there and cannot be fetched: the line names the address, the folder and the embedded set"
     env = os.environ | {'FASTAI_HOME': str(tmp_path), 'http_proxy': 'http://127.0.0.1:9', 'https_proxy': 'http://127.0.0.1:9'}

@@ -16,6 +16,7 @@ def python(*words, **kwargs):
 
 
 @glibc
+@pytest.mark.slow
 def test_it_can_be_seen():
     code = ("from conftest import gives_memory_back; from resnet_course.fast import keep_memory\n"
             "print(gives_memory_back(), keep_memory(), gives_memory_back())")
@@ -23,10 +24,11 @@ def test_it_can_be_seen():
 
 
 @glibc
+@pytest.mark.slow
 @pytest.mark.parametrize('recipe, start', [
     ('fast', "runpy.run_module('resnet_course', run_name='__main__')"),
-    pytest.param('fast', "from resnet_course.cli import main; main()", marks=pytest.mark.slow),
-    pytest.param('book', "from resnet_course.cli import main; main()", marks=pytest.mark.slow)], ids=['module', 'script', 'book'])
+    ('fast', "from resnet_course.cli import main; main()"),
+    ('book', "from resnet_course.cli import main; main()")], ids=['module', 'script', 'book'])
 def test_the_command_keeps_memory_unless_it_trains_as_the_book_does(small, tmp_path, recipe, start):
     code = f"import conftest, runpy, sys; sys.argv[0] = 'resnet-course'; {start}; print(conftest.gives_memory_back())"
     done = python('-c', code, 'train', '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', 1, '--recipe', recipe)

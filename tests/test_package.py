@@ -104,6 +104,7 @@ def test_every_import_is_declared(folder, keys):
                 f"{f.name} imports {name}; declare one of {owners} in settings.ini {keys[-1]}"
 
 
+@pytest.mark.slow
 def test_wheel_and_sdist_hold_the_package(tmp_path):
     copy_of_tree(tmp_path/'tree')
     def python(*words): subprocess.run([sys.executable, *words], check=True, capture_output=True)

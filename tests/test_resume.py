@@ -7,6 +7,7 @@ import time
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow  # each starts the command once or twice
 EPOCHS = 4
 OPTIONS = f'--layers 1,1,1,1 --width 8 --progressive 32,48 --presize 48 --bs 8 --workers 0 --epochs {EPOCHS} --seed 3'.split()
 

@@ -15,6 +15,7 @@ from conftest import ROOT
 from fastcore.nbio import mk_cell, new_nb, write_nb
 
 pytest.importorskip('sphinx_book_theme', reason="the site is built with Python 3.11 or newer")
+pytestmark = pytest.mark.slow
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser here: apt-get install chromium")
 CHAPTERS = {f.stem: f for f in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
