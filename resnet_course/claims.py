@@ -39,9 +39,11 @@ class Claim:
     def verdict(self): return {True: 'holds', False: 'does not hold', None: 'open'}[self.holds]
     def _text(self, bold=''):
         says,verdict = self.says[:1].upper()+self.says[1:],self.verdict.capitalize()
-        return f"{bold}Claim {self.id}.{bold} {says}. Computed here: {self.found}. {bold}{verdict}.{bold} {self.note}".rstrip()
+        return (f"{bold}Claim {self.id}.{bold} {says}. Computed here: {self.found}. "
+                f"{bold}{verdict}.{bold} {self.note}").rstrip()
     def __repr__(self): return self._text()
-    def _repr_mimebundle_(self, **kwargs): return {'text/plain': repr(self), 'text/markdown': self._text('**'), self.mime: vars(self)}
+    def _repr_mimebundle_(self, **kwargs):
+        return {'text/plain': repr(self), 'text/markdown': self._text('**'), self.mime: vars(self)}
 
 # %% ../nbs/94_what_we_checked.ipynb #c018
 CLAIMS = []  # those that this process has checked, in order
@@ -73,7 +75,8 @@ def read_claims(
                 text = re.sub(r'^```.*?^```', '', ''.join(cell['source']), flags=re.M|re.S)
                 heading = (re.findall(r'^#+ (.*)', text, re.M) or [heading])[-1]
             for out in cell.get('outputs', []):
-                if record := out.get('data', {}).get(Claim.mime): rows.append({**record, 'notebook': file.name, 'heading': heading})
+                if record := out.get('data', {}).get(Claim.mime):
+                    rows.append({**record, 'notebook': file.name, 'heading': heading})
     table = pd.DataFrame(rows, columns=[*vars(Claim('', '', '', None)), 'notebook', 'heading'])
     # as GitHub and the site make the address of a heading
     slugs = table['heading'].map(lambda h: re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-'))

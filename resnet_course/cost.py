@@ -36,7 +36,7 @@ def cost_table(
     layers = {m:name for name,m in model.named_modules()
               if not list(m.children()) or own(m) or isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
     rows,seen,modes = [],set(),[(m, m.training) for m in model.modules()]
-    def add(m, args=(), kwargs={}, out=None):
+    def add(m, args=(), kwargs=None, out=None):
         inputs,outputs = ([t for t in tree_leaves(o) if isinstance(t, torch.Tensor)] for o in ((args, kwargs), out))
         made,new = [t for t in outputs if not any(t is x for x in inputs)],own(m)-seen
         seen.update(new)

@@ -7,7 +7,6 @@ __all__ = ['conv_size', 'Parts', 'ConvLayer']
 
 # %% ../nbs/01_conv_layer.ipynb #c005
 from collections import OrderedDict
-import torch
 from torch import nn
 
 # %% ../nbs/01_conv_layer.ipynb #c024

@@ -6,7 +6,6 @@
 __all__ = ['basic_block', 'conv_shortcut', 'pool_shortcut', 'PadShortcut', 'ResBlock']
 
 # %% ../nbs/05_resblock.ipynb #c006
-import torch
 from torch import nn
 from torch.nn import functional as F
 from .layers import ConvLayer

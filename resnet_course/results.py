@@ -45,7 +45,8 @@ def origin(
     "Where the numbers of a recorded experiment come from: file, seeds, machine"
     record,epochs = read_result(name, **kwargs)
     m = record['machine']
-    return f"results/{name}.json: {epochs['seed'].nunique()} seeds, {m['cpu']}, {m['cores']} cores, {m['gpu'] or 'no GPU'}"
+    return (f"results/{name}.json: {epochs['seed'].nunique()} seeds, "
+            f"{m['cpu']}, {m['cores']} cores, {m['gpu'] or 'no GPU'}")
 
 # %% ../nbs/93_results.ipynb #c016
 def last_epochs(
@@ -56,7 +57,8 @@ def last_epochs(
     record,epochs = read_result(name, **kwargs)
     runs = epochs.groupby(['variant','seed'], sort=False)
     table = pd.DataFrame({'accuracy': 100*runs['accuracy'].last(), 'seconds': runs['seconds'].sum()})
-    trained = {(run.get('variant', name), run['seed']): 100*run['train_accuracy'] for run in record['runs'] if 'train_accuracy' in run}
+    trained = {(run.get('variant', name), run['seed']): 100*run['train_accuracy']
+               for run in record['runs'] if 'train_accuracy' in run}
     if trained: table.insert(0, 'train accuracy', pd.Series(trained))
     return table
 
@@ -68,7 +70,8 @@ def summary(
     "Mean and standard deviation over the seeds"
     runs = last_epochs(name, **kwargs)
     by_variant,table = runs.groupby('variant', sort=False),{}
-    for c in runs.columns.drop('seconds'): table |= {f'{c}, mean': by_variant[c].mean(), f'{c}, sd': by_variant[c].std()}
+    for c in runs.columns.drop('seconds'):
+        table |= {f'{c}, mean': by_variant[c].mean(), f'{c}, sd': by_variant[c].std()}
     return pd.DataFrame({**table, 'runs': by_variant.size(), 'seconds': by_variant['seconds'].median()})
 
 # %% ../nbs/93_results.ipynb #c022
@@ -91,4 +94,5 @@ def compare(
 ) -> str:
     "The difference of two means with its 95% range, and whether it is within the noise"
     d,low,high = difference(a, b)
-    return f"{d:+.1f} points (95% range {low:+.1f} to {high:+.1f}): {'within' if low<=0<=high else 'more than'} the noise"
+    return (f"{d:+.1f} points (95% range {low:+.1f} to {high:+.1f}): "
+            f"{'within' if low<=0<=high else 'more than'} the noise")
