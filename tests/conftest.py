@@ -34,13 +34,13 @@ def small(tmp_path, digits):
 
 @pytest.fixture
 def memory_given_back(monkeypatch):
-    "What runs in this process leaves its memory settings alone: `keep_memory` is for a process that ends with the training"
+    "What runs in this process leaves its memory settings alone: `keep_memory` is for one that ends with the training"
     monkeypatch.setattr('resnet_course.step.keep_memory', lambda: False)
 
 
 @pytest.fixture
 def plain_user():
-    "File permissions hold in this test and in what it starts, for root too: the rights to pass over them are laid down until its end"
+    "File permissions hold in this test and in what it starts, for root too, who lays down the right to pass over them"
     if os.geteuid(): return (yield)
     if sys.platform != 'linux': pytest.skip("root may write everywhere, and lays that right down on Linux only")
     libc, header, rights = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32*2)(0x20080522, 0), (ctypes.c_uint32*6)()
@@ -48,7 +48,8 @@ def plain_user():
     def call(name, *args):
         if (result := getattr(libc, name)(*args)) < 0: raise OSError(ctypes.get_errno(), f"{name} failed")
         return result
-    get_bits, set_bits, no_root = 27, 28, 1  # PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NOROOT: root's programs start without rights
+    # PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NOROOT: root's programs start without rights
+    get_bits, set_bits, no_root = 27, 28, 1
     bits = call('prctl', get_bits)
     call('prctl', set_bits, bits | no_root)
     call('capget', header, rights)
@@ -87,11 +88,12 @@ def refused(command):
 
 
 class Mallinfo(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()]
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        'arena', 'ordblks', 'smblks', 'hblks', 'hblkhd', 'usmblks', 'fsmblks', 'uordblks', 'fordblks', 'keepcost')]
 
 
 def gives_memory_back():
-    "Whether the C library still asks the system for a large block and so gives it back at once; `keep_memory` ends that"
+    "Whether the C library asks the system for each large block and so gives it back at once; `keep_memory` ends that"
     libc = ctypes.CDLL(None)
     info = getattr(libc, 'mallinfo2', None)
     if info is None: return True  # not glibc, or one of before 2021: nothing to look at
@@ -107,8 +109,11 @@ def peak_gb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(30 
 
 
 def faults_of_memory():
-    if peak_gb() > LIMIT_GB: yield f"the tests took more than {LIMIT_GB} GB: let the largest run in a process of its own"
-    if not gives_memory_back(): yield "a test made this process keep its memory: let it take `memory_given_back`, or run in a process of its own"
+    if peak_gb() > LIMIT_GB:
+        yield f"the tests took more than {LIMIT_GB} GB: let the largest run in a process of its own"
+    if not gives_memory_back():
+        yield ("a test made this process keep its memory: let it take `memory_given_back`, "
+               "or run in a process of its own")
 
 
 def pytest_sessionfinish(session, exitstatus):

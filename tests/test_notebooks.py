@@ -69,7 +69,8 @@ def test_notebook(path):
         assert exercises >= 2, f"{path.name} has {exercises} exercises with a folded solution; a chapter has two"
     solved = path.with_name(f'.solved-{path.name}')
     write_nb(nb, solved)
-    sets_memory = any(re.search(r'^[^#]*\bkeep_memory\(\)(?! ->)', c.source, re.M) for c in nb.cells if c.cell_type == 'code')
+    code = [c.source for c in nb.cells if c.cell_type == 'code']
+    sets_memory = any(re.search(r'^[^#]*\bkeep_memory\(\)(?! ->)', source, re.M) for source in code)
     try: ok, claims = (run_apart if sets_memory else run_cells)(solved, path.parent)
     finally: solved.unlink()
     assert ok

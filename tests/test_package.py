@@ -42,7 +42,8 @@ def test_export_clean_and_readme_change_nothing(tmp_path):
 
 
 def test_each_module_has_its_notebook():
-    exported = [m[1] for f in NOTEBOOKS for m in {m[0]: m for m in re.finditer(r'#\| (?:default_exp|export) (\w+)', f.read_text())}.values()]
+    def exports(f): return {m[0]: m[1] for m in re.finditer(r'#\| (?:default_exp|export) (\w+)', f.read_text())}
+    exported = [module for f in NOTEBOOKS for module in exports(f).values()]
     assert set(MODULES) == set(exported)
     assert len(exported) == len(set(exported)), "a module has one notebook"
 

@@ -9,11 +9,13 @@ import pytest
 
 pytestmark = pytest.mark.slow  # each starts the command once or twice
 EPOCHS = 4
-OPTIONS = f'--layers 1,1,1,1 --width 8 --progressive 32,48 --presize 48 --bs 8 --workers 0 --epochs {EPOCHS} --seed 3'.split()
+OPTIONS = ('--layers 1,1,1,1 --width 8 --progressive 32,48 --presize 48 --bs 8 --workers 0 '
+           f'--epochs {EPOCHS} --seed 3').split()
 
 
 def start(*words):
-    return subprocess.Popen([sys.executable, '-m', 'resnet_course', 'train', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, '-m', 'resnet_course', 'train', *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
@@ -47,7 +49,8 @@ def results(out):
 
 
 def test_run_folder(whole):
-    assert {f.name for f in whole.iterdir()} == {'config.json', 'history.csv', 'curves.png', 'confusion.png', 'model.safetensors', 'checkpoint.pt'}
+    assert {f.name for f in whole.iterdir()} == {
+        'config.json', 'history.csv', 'curves.png', 'confusion.png', 'model.safetensors', 'checkpoint.pt'}
     history = pd.read_csv(whole/'history.csv')
     assert list(history) == ['epoch', 'train_loss', 'valid_loss', 'accuracy', 'seconds', 'lr', 'size']
     assert list(history['epoch']) == [1, 2, 3, 4] and list(history['size']) == [32, 32, 48, 48]
@@ -59,9 +62,10 @@ def test_same_seed_same_bytes(images, whole, tmp_path):
 
 
 @pytest.mark.parametrize('stop, status, after', [
-    (signal.SIGKILL, -9, 0), (signal.SIGKILL, -9, 1), (signal.SIGKILL, -9, 3), (signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 1)])
+    (signal.SIGKILL, -9, 0), (signal.SIGKILL, -9, 1), (signal.SIGKILL, -9, 3),
+    (signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 1)])
 def test_stopped_and_resumed(images, whole, tmp_path, stop, status, after):
-    "Stop the process in the epoch that follows `after` finished ones; the line it prints for an epoch comes after the checkpoint"
+    "Stop the process in the epoch that follows `after` finished ones; it prints an epoch's line after the checkpoint"
     out = tmp_path/'run'
     process = start('--data', images, '--out', out, *OPTIONS)
     for _ in range(1+after): assert process.stdout.readline()
