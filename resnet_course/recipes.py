@@ -110,7 +110,7 @@ RECIPES = {
     'laptop': Recipe(net_options={'width': 32}, sizes=(64,)*9+(96,)*11+(128,)*5, bs=64, optimiser='fused SGD', lr=0.2,
                      valid_scale=7/8)}
 
-# %% ../nbs/14_ten_minutes.ipynb #aa2faa82
+# %% ../nbs/14_ten_minutes.ipynb #8574028b
 def read_recipe(
     entries, # A `Recipe`, a name in `RECIPES`, or a dictionary of fields
 ) -> Recipe:
@@ -119,9 +119,10 @@ def read_recipe(
     known = RECIPES if isinstance(entries, str) else [f.name for f in fields(Recipe)]
     for name in [entries] if isinstance(entries, str) else entries:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1) or known
+            near = difflib.get_close_matches(str(name), known, n=1)
             what = 'recipe' if known is RECIPES else 'field of a recipe'
-            raise CourseError(f"{name!r} is no {what}; did you mean {' or '.join(near)}?")
+            ask = f"did you mean {near[0]}?" if near else f"take {', '.join(known)}"
+            raise CourseError(f"{name!r} is no {what}; {ask}")
     return RECIPES[entries] if isinstance(entries, str) else Recipe(**entries)
 
 # %% ../nbs/14_ten_minutes.ipynb #3f641fcc
