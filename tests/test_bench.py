@@ -37,7 +37,6 @@ def accuracy(bench, monkeypatch):
     return run
 
 
-@pytest.mark.slow
 def test_same_seed_same_result_and_a_stopped_experiment_goes_on(accuracy, small, tmp_path, capsys):
     file = tmp_path/'small.json'
     words = ['small', '--data', small, '--size', 32, '--epochs', 2, '--json', file]

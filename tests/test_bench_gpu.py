@@ -10,6 +10,9 @@ from PIL import Image
 
 from resnet_course.results import read_result, summary
 
+pytestmark = [pytest.mark.filterwarnings(f'ignore:{says}:UserWarning:fastai[.]callback[.]fp16')  # to_fp16, as the book has it, on a CPU
+              for says in ('CUDA is not available', 'torch[.]cuda[.]amp[.]GradScaler is enabled')]
+
 
 @pytest.fixture
 def gpu(monkeypatch):
