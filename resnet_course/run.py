@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'COLUMNS', 'model_spec', 'save_model', 'load_model', 'save_
            'load_checkpoint', 'Run', 'new_folder', 'read_config', 'write_config', 'start_weights', 'environment']
 
 # %% ../nbs/91_run.ipynb #c003
-import io, json, os, pickle, platform, time
+import io, json, os, pickle, platform, time, warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import nan
@@ -173,12 +173,15 @@ def load_checkpoint(
     path, # `checkpoint.pt` of a run folder
 ) -> dict: # `schema`, `recipe`, `classes`, `rows`, `model`, `opt`, and `average` if there is one
     "Read a checkpoint; code in it is refused, never executed"
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning) # torch's, of a file that is none of ours: the error says it
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
         raise CourseError(f"{path} is cut short or holds more than numbers ({type(e).__name__}); "
                           "nothing in it was run: remove the run folder and start again") from None
-    if state.get('schema')!=SCHEMA:
-        schema = state.get('schema', 'none')
+    schema = state.get('schema', 'none') if isinstance(state, dict) else 'none'
+    if schema!=SCHEMA:
         raise CourseError(f"{path} was written by another version of resnet_course (schema {schema}, not {SCHEMA}); "
                           "finish the run with that one, or start again in another folder")
     return state

@@ -99,8 +99,7 @@ def gives_memory_back():
     if info is None: return True  # not glibc, or one of before 2021: nothing to look at
     info.restype, libc.malloc.restype, libc.free.argtypes = Mallinfo, ctypes.c_void_p, [ctypes.c_void_p]
     before = info().hblks  # blocks that were mapped each for itself
-    # more than the free room that a net of 64 million weights leaves behind
-    block = libc.malloc(ctypes.c_size_t(2**31))
+    block = libc.malloc(ctypes.c_size_t(2**31))  # more than the room that a net of 64 million weights leaves behind
     mapped = info().hblks-before
     libc.free(block)
     return mapped == 1

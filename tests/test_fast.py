@@ -20,8 +20,8 @@ from scipy.stats import ks_2samp
 from resnet_course import CourseError
 from resnet_course import cache, step
 from resnet_course.data import get_data
-from resnet_course.fast import (BatchRandomResizedCrop, NormalizeBytes, cache_file, cached_images, crop_cpu, crop_gpu, fast_data,
-                                fast_learner, fused_adam, matmul_convs, random_boxes, remove_cache)
+from resnet_course.fast import (BatchRandomResizedCrop, NormalizeBytes, cache_file, cached_images, crop_cpu, crop_gpu,
+                                fast_data, fast_learner, fused_adam, matmul_convs, random_boxes, remove_cache)
 from resnet_course.resizing import set_size
 from resnet_course.resnet import ResNet
 
@@ -33,10 +33,10 @@ def caches(folder): return sorted(folder.glob('.resnet_course/*/*'))
 
 def test_validation_images_are_the_books(small):
     "Undo the normalisation: the bytes in validation are those of fastai's Resize"
-    book, ours = get_data(small, 40, 40, bs=4, workers=0), fast_data(small, 40, 40, bs=4)
+    book, ours = get_data(small, 40, 40, bs=8, workers=0), fast_data(small, 40, 40, bs=8)
     x, y = ours.valid.one_batch()
     bytes_ours = ours.valid.after_batch.fs[-1].decode(x)
-    for image, label, fn in zip(bytes_ours, y, ours.valid_ds.items):
+    for image, label, fn in zip(bytes_ours, y, ours.valid_ds.items, strict=True):
         expected = book.valid.after_item(book.valid_ds[list(book.valid_ds.items).index(fn)])[0]
         assert torch.equal(image.as_subclass(torch.Tensor), torch.as_tensor(np.asarray(expected)).reshape(image.shape))
         assert ours.vocab[label] == fn.parent.name
@@ -64,7 +64,8 @@ def test_boxes_are_drawn_as_fastai_draws_them(side):
         theirs.append([top, left, h, w])
     ours, theirs = random_boxes(4000, side, side).numpy(), np.array(theirs)
     assert ours.min() >= 0 and (ours[:, :2]+ours[:, 2:]).max() <= side
-    for name, a, b in zip(['top', 'left', 'height', 'width'], ours.T, theirs.T): assert ks_2samp(a, b).pvalue > 0.001, name
+    for name, a, b in zip(['top', 'left', 'height', 'width'], ours.T, theirs.T, strict=True):
+        assert ks_2samp(a, b).pvalue > 0.001, name
     for f in (lambda b: b[:, 2]*b[:, 3], lambda b: b[:, 3]/b[:, 2], lambda b: b[:, 0]/(side-b[:, 2]+1)):
         assert ks_2samp(f(ours), f(theirs)).pvalue > 0.001
 
@@ -90,7 +91,8 @@ def test_lighting_is_fastais(digits):
 def test_both_crops_agree():
     "roi_align, for a GPU, and the antialiased resize of the CPU give nearly the same images"
     torch.manual_seed(0)
-    smooth = torch.nn.functional.interpolate(torch.rand(8, 3, 20, 20)*255, (160, 160), mode='bicubic').clamp(0, 255).byte()
+    coarse = torch.rand(8, 3, 20, 20)*255
+    smooth = torch.nn.functional.interpolate(coarse, (160, 160), mode='bicubic').clamp(0, 255).byte()
     boxes, flips = random_boxes(8, 160, 160), torch.arange(8) % 2 == 0
     for size in (64, 97, 128):
         a = crop_cpu(smooth, boxes, flips, (size, size)).float()
@@ -101,19 +103,21 @@ def test_both_crops_agree():
 def test_fused_adam_is_fastais_adam():
     def weights(opt_func):
         set_seed(0, True)
-        learn = Learner(fast_data('digits', 32, 32, bs=256), ResNet(10, [1, 1, 1, 1], width=8), loss_func=CrossEntropyLossFlat(), opt_func=opt_func)
+        learn = Learner(fast_data('digits', 32, 32, bs=256), ResNet(10, [1, 1, 1, 1], width=8),
+                        loss_func=CrossEntropyLossFlat(), opt_func=opt_func)
         start = [p.detach().clone() for p in learn.model.parameters()]
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3, cbs=[])
         return start, list(learn.model.parameters())
     (start, a), (_, b) = weights(Adam), weights(fused_adam)
-    assert max((p-q).abs().max() for p, q in zip(a, b)) < 1e-4
-    assert max((p-q).abs().max() for p, q in zip(a, start)) > 1e-3
+    assert max((p-q).abs().max() for p, q in zip(a, b, strict=True)) < 1e-4
+    assert max((p-q).abs().max() for p, q in zip(a, start, strict=True)) > 1e-3
 
 
 def test_norms_and_biases_do_not_decay():
     net = ResNet(10, [1, 1, 1, 1], width=8)
     groups = fused_adam([list(net.parameters())], wd=0.1).opt.param_groups
-    assert [g['weight_decay'] for g in groups] == [0.1, 0.] and sum(len(g['params']) for g in groups) == len(list(net.parameters()))
+    assert [g['weight_decay'] for g in groups] == [0.1, 0.]
+    assert sum(len(g['params']) for g in groups) == len(list(net.parameters()))
     assert all(p.ndim == 1 for p in groups[1]['params'])
 
 
@@ -126,15 +130,17 @@ def test_precision_reaches_the_convolutions():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
         hook.remove()
         return seen[-1]
-    net = lambda: ResNet(10, [1, 1, 1, 1], width=8)
+    def net(): return ResNet(10, [1, 1, 1, 1], width=8)
     dls = fast_data('digits', 32, 32, bs=512)
     assert dtype_of(fast_learner(dls, net())) == torch.bfloat16
-    with pytest.warns(UserWarning): assert dtype_of(Learner(dls, net(), loss_func=CrossEntropyLossFlat()).to_bf16()) == torch.float32
+    theirs = Learner(dls, net(), loss_func=CrossEntropyLossFlat()).to_bf16()
+    with pytest.warns(UserWarning, match='CUDA is not available'): assert dtype_of(theirs) == torch.float32
 
 
 def test_without_bfloat16_it_trains_in_float32(monkeypatch):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {})
-    assert not hasattr(fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8)), 'b_float16')
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', dict)
+    learn = fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8))
+    assert not hasattr(learn, 'b_float16')
 
 
 @pytest.fixture
@@ -150,7 +156,8 @@ def products(monkeypatch):
 
 def test_products_where_places_are_few_and_only_there(products):
     "In bfloat16 the last two groups at 64 px; nowhere at 256 px, nor in float32"
-    net, small, large = matmul_convs(ResNet(10, [1, 1, 1, 1], width=8)).eval(), torch.randn(4, 3, 64, 64), torch.randn(4, 3, 256, 256)
+    net = matmul_convs(ResNet(10, [1, 1, 1, 1], width=8)).eval()
+    small, large = torch.randn(4, 3, 64, 64), torch.randn(4, 3, 256, 256)
     with torch.no_grad():
         net(small)
         with torch.autocast('cpu', torch.bfloat16):
@@ -183,9 +190,9 @@ def test_one_image_without_a_batch_stays_a_convolution(products):
 def test_only_plain_convolutions_change():
     conv = torch.nn.Conv2d
     plain = conv(4, 4, 3, padding=1), conv(4, 8, 1, 2, bias=False), conv(4, 4, 5, 2, 2)
-    other = (conv(4, 4, 3), conv(4, 4, 3, padding=1, groups=2), conv(4, 4, 3, padding=2, dilation=2), conv(4, 4, (1, 3), padding=(0, 1)),
-             conv(4, 4, 2), conv(4, 4, 3, (1, 2), 1), conv(4, 4, 3, padding='same'), conv(4, 4, 3, padding=1, padding_mode='reflect'),
-             torch.nn.ConvTranspose2d(4, 4, 3, padding=1))
+    other = (conv(4, 4, 3), conv(4, 4, 2), conv(4, 4, 3, (1, 2), 1), conv(4, 4, (1, 3), padding=(0, 1)),
+             conv(4, 4, 3, padding=1, groups=2), conv(4, 4, 3, padding=2, dilation=2), conv(4, 4, 3, padding='same'),
+             conv(4, 4, 3, padding=1, padding_mode='reflect'), torch.nn.ConvTranspose2d(4, 4, 3, padding=1))
     net = torch.nn.Sequential(*plain, *other)
     weights = {k: v.data_ptr() for k, v in net.state_dict().items()}
     assert [type(m) is step.FewPlacesConv2d for m in matmul_convs(net)] == [True]*len(plain)+[False]*len(other)
@@ -196,8 +203,9 @@ def test_still_fastais_dataloaders(small):
     from fastai.interpret import ClassificationInterpretation
     import fastai.vision.learner  # noqa: F401  adds plot_top_losses
     dls = fast_data(small, 40, 33, bs=4, device=torch.device('cpu'))
-    xb, yb = dls.one_batch()
-    assert xb.shape == (4, 3, 33, 33) and xb.is_contiguous(memory_format=torch.channels_last) and list(dls.vocab) == ['3', '7']
+    xb, _ = dls.one_batch()
+    assert xb.shape == (4, 3, 33, 33) and xb.is_contiguous(memory_format=torch.channels_last)
+    assert list(dls.vocab) == ['3', '7']
     set_size(dls, 47)
     assert dls.one_batch()[0].shape[-1] == 47
     dls.show_batch()
@@ -215,7 +223,7 @@ def test_still_fastais_dataloaders(small):
 # -- the cache
 
 def test_decoded_once(small, monkeypatch):
-    first, files = cached_images(small, 40)
+    first, _ = cached_images(small, 40)
     monkeypatch.setattr(cache, '_decode', None)  # called: TypeError
     again, _ = cached_images(small, 40)
     assert torch.equal(first[:], again[:]) and len(caches(small)) == 1
@@ -252,7 +260,8 @@ def test_harmed_cache_is_made_again(small, harm):
 def test_truncated_image_at_cache_time(small, refused, tmp_path):
     file = next((small/'train'/'3').iterdir())
     file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(CourseError, match=f'1 of 32 images cannot be read: train/3/{file.name}'): cached_images(small, 40)
+    says = f'1 of 32 images cannot be read: train/3/{file.name}'
+    with pytest.raises(CourseError, match=says): cached_images(small, 40)
     assert not caches(small)
     assert len(cached_images(small, 40, skip={file})[0]) == 31
 
@@ -270,7 +279,8 @@ def test_source_that_changes_while_it_is_read(small, monkeypatch):
 
 def test_no_room(small, monkeypatch):
     monkeypatch.setattr(cache.shutil, 'disk_usage', lambda _: type('d', (), {'free': 1000}))
-    with pytest.raises(CourseError, match="32 images of 40 px take 0.00 GB decoded.* of disk.*pipeline='book'"): cached_images(small, 40)
+    says = r"32 images of 40 px take 0\.00 GB decoded.* of disk.*pipeline='book'"
+    with pytest.raises(CourseError, match=says): cached_images(small, 40)
     assert not (small/'.resnet_course').exists()
 
 
@@ -279,7 +289,7 @@ def test_disk_that_fills_up(small, monkeypatch):
         with open(file, 'wb') as f: f.write(b'half')
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(cache, 'save_file', full)
-    with pytest.raises(CourseError, match="No space left on device.*pipeline='book'"): cached_images(small, 40)
+    with pytest.raises(CourseError, match=r"No space left on device.*pipeline='book'"): cached_images(small, 40)
     assert not caches(small)
 
 
@@ -291,7 +301,7 @@ def test_read_only_folder(small, plain_user):
 
 def test_cache_cannot_be_made(small):
     (small/'.resnet_course').write_text('in the way')
-    with pytest.raises(CourseError, match="cannot keep decoded images.*pipeline='book'"): cached_images(small, 40)
+    with pytest.raises(CourseError, match=r"cannot keep decoded images.*pipeline='book'"): cached_images(small, 40)
 
 
 @pytest.mark.slow
@@ -299,7 +309,8 @@ def test_two_processes_at_once(small):
     "Both are ready before either begins"
     code = ("import sys, time; from pathlib import Path; from resnet_course.fast import cached_images\n"
             "print('ready', flush=True); sys.stdin.readline(); print(int(cached_images(sys.argv[1], 40)[0][:].sum()))")
-    both = [subprocess.Popen([sys.executable, '-c', code, str(small)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    words = [sys.executable, '-c', code, str(small)]
+    both = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for p in both: assert p.stdout.readline() == 'ready\n'
     for p in both: p.stdin.write('go\n'), p.stdin.flush()
     sums = [int(p.communicate(timeout=120)[0]) for p in both]

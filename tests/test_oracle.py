@@ -13,7 +13,8 @@ PARAMETERS = {
     'resnet152': 60_212_040,
     'wide_resnet50_2': 68_883_240, 'resnext50_32x4d': 25_028_904, 'seresnet50': 28_088_024, 'resnetv2_50': 25_549_352,
     'densenet121': 7_978_856, 'squeezenet1_0': 1_248_424, 'mobilenet_v2': 3_504_872, 'googlenet': 6_624_904}
-LARGE = {'resnet101', 'resnet152', 'wide_resnet50_2', 'resnext50_32x4d', 'seresnet50', 'resnetv2_50', 'densenet121'}  # seconds each
+# seconds each
+LARGE = {'resnet101', 'resnet152', 'wide_resnet50_2', 'resnext50_32x4d', 'seresnet50', 'resnetv2_50', 'densenet121'}
 WITHOUT_TWIN = {'nin'}  # neither library has it
 SIZES = {'resnet18': (32, 64, 65, 97, 224), 'resnet50': (32, 65, 97, 160, 224),
          'resnet34': (65,), 'resnet101': (65,), 'resnet152': (65,)}
