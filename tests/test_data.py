@@ -252,7 +252,7 @@ def test_shares_and_masks_go_with_lists(small):
         with pytest.raises(CourseError, match='files='): image_files(small, **said)
 
 
-@pytest.mark.parametrize("change, says", [
+@pytest.mark.parametrize('change, says', [
     (dict(labels=lambda t: t.label[:-1]), 'labels has 39 entries for 40 images'),
     (dict(valid=lambda t: [True]*3), 'valid has 3 entries for 40 images'),
     (dict(files=lambda t: []), 'images'),
