@@ -360,11 +360,12 @@ def test_exported_with_groups_it_goes_on_where_it_was(dls, tmp_path):
 # -- two processes
 
 WORKER = '''
-import json, os, sys, types
+import json, sys, types
 accelerate = types.ModuleType('accelerate')  # fastai.distributed imports it; its loader needs nothing of it
 accelerate.Accelerator = type('Accelerator', (), {})
 sys.modules['accelerate'] = accelerate
 import torch, torch.distributed as dist
+import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.distributed import DistributedDL
 from fastai.metrics import accuracy, error_rate
@@ -384,39 +385,38 @@ class Spread(Callback):
     order = 11
     def before_fit(self):
         self.learn.model = torch.nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
-        self.learn.dls.loaders = [DistributedDL(dl) for dl in self.dls]
-    def before_train(self): self.learn.dl = self.dls.train
-    def before_validate(self): self.learn.dl = self.dls.valid
-    def after_fit(self): self.learn.model = self.model.module
+        self.whole, self.learn.dls.loaders = self.dls.loaders, [DistributedDL(dl) for dl in self.dls]
+    def after_fit(self): self.learn.model, self.learn.dls.loaders = self.model.module, self.whole
+
+
+def told(n):
+    "What a fit and a validation report over two halves of `n` images, and what is true of all of them"
+    images = image_files(sys.argv[1])
+    images = image_files(images, skip=images.val[n:])
+    set_seed(0)
+    dls = fast_data(images, 32, 32, bs=4, device='cpu')
+    learn = fast_learner(dls, ResNet(2, [1, 1, 1, 1], width=8), 'fp32', metrics=[accuracy, error_rate], cbs=Spread())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    fit = [float(v) for v in (*learn.recorder.values[-1], learn.recorder.smooth_loss.value)]
+    model = learn.model.eval()
+    for b in model.buffers(): dist.broadcast(b, 0)  # norms saw a half each: from here on, the first one's
+    learn.remove_cb(Spread)
+    with learn.no_bar(), learn.no_logging(): halves = [float(v) for v in learn.validate(dl=DistributedDL(dls.valid))]
+    x, y = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*dls.valid))
+    with torch.no_grad(): out = model(x)
+    right = (out.argmax(1)==y).float().mean().item()
+    return {'n': len(y), 'fit': fit, 'halves': halves, 'whole': [F.cross_entropy(out, y).item(), right, 1-right]}
+
 
 torch.set_num_threads(1)
-root, n = sys.argv[1], int(sys.argv[2])
 dist.init_process_group('gloo')
-images = image_files(root)
-images = image_files(images, skip=images.val[n:])
-set_seed(0)
-dls = fast_data(images, 32, 32, bs=4, device='cpu')
-learn = fast_learner(dls, ResNet(2, [1, 1, 1, 1], width=8), 'fp32', metrics=[accuracy, error_rate], cbs=Spread())
-with learn.no_bar(), learn.no_logging():
-    learn.fit(1, 1e-3)
-    ours = [float(v) for v in learn.recorder.values[-1]]
-model = learn.model.eval()
-for b in model.buffers(): dist.broadcast(b, 0)  # norms saw their own half: for what follows, those of the first
-learn.remove_cb(Spread)
-with learn.no_bar(), learn.no_logging(): halves = [float(v) for v in learn.validate(dl=DistributedDL(dls.valid))]
-with torch.no_grad():
-    x, y = zip(*dls.valid)
-    out, y = torch.cat([model(b.as_subclass(torch.Tensor)) for b in x]), torch.cat(y).as_subclass(torch.Tensor)
-whole = [torch.nn.functional.cross_entropy(out, y).item(), (out.argmax(1)==y).float().mean().item()]
-smooth = float(learn.recorder.smooth_loss.value)
-print(json.dumps({'fit': ours, 'halves': halves, 'whole': whole, 'n': len(y), 'smooth': smooth}))
+print(json.dumps([told(n) for n in (12, 11, 7)]))
 dist.destroy_process_group()
 '''
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('n', [12, 11, 7])
-def test_two_processes_report_all_images_each_once(images, tmp_path, n):
+def test_two_processes_report_all_images_each_once(images, tmp_path):
     "Halves that are equal, uneven (fastai repeats an image), and uneven with a short last batch"
     (tmp_path/'worker.py').write_text(WORKER)
     with socket.socket() as s:
@@ -424,15 +424,13 @@ def test_two_processes_report_all_images_each_once(images, tmp_path, n):
         port = s.getsockname()[1]
     env = os.environ | {'PYTHONPATH': str(ROOT), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
                         'WORLD_SIZE': '2', 'OMP_NUM_THREADS': '1'}
-    both = [subprocess.Popen([sys.executable, '-W', 'ignore', tmp_path/'worker.py', images, str(n)],
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, env=env | {'RANK': str(rank)}) for rank in range(2)]
+    words = [sys.executable, '-W', 'ignore', tmp_path/'worker.py', images]
+    pipes = dict.fromkeys(('stdout', 'stderr'), subprocess.PIPE)
+    both = [subprocess.Popen(words, text=True, env=env | {'RANK': rank}, **pipes) for rank in '01']
     try: ends = [p.communicate(timeout=240) for p in both]
     finally: [p.kill() for p in both]
     assert all(p.returncode == 0 for p in both), [err[-2000:] for _, err in ends]
-    a, b = (json.loads(out.splitlines()[-1]) for out, _ in ends)
-    assert a['n'] == b['n'] == n
-    assert a['fit'] == pytest.approx(b['fit']) and a['smooth'] == pytest.approx(b['smooth'])
-    for told in (a, b):
-        assert told['halves'][:2] == pytest.approx(told['whole'], abs=1e-5)
-        assert told['halves'][1]+told['halves'][2] == pytest.approx(1)
+    first, second = (json.loads(out.splitlines()[-1]) for out, _ in ends)
+    for n, a, b in zip((12, 11, 7), first, second, strict=True):
+        assert a['n'] == b['n'] == n and a['fit'] == pytest.approx(b['fit'])
+        for told in (a, b): assert told['halves'] == pytest.approx(told['whole'], abs=1e-5), n

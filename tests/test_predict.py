@@ -219,7 +219,8 @@ def test_command_takes_files_folders_and_standard_input(command, model_file, loa
     names = ''.join(f'{f}\n' for f in files)
     rest = names.removeprefix(''.join(f'{f}\n' for f in files[:5]))
     for words, stdin in ((files, ''), ([images/'val'], ''), ([f'{images}/val/3/', images/'val'/'7'], ''),
-                         (['-'], names), (['-'], names[:-1]), (['-'], names.replace('\n', '\r\n')), ([*files[:5], '-'], f'\n\n{rest}')):
+                         (['-'], names), (['-'], names[:-1]), (['-'], names.replace('\n', '\r\n')),
+                         ([*files[:5], '-'], f'\n\n{rest}')):
         monkeypatch.setattr(sys, 'stdin', io.StringIO(stdin))
         status, out, err = command('predict', model_file, *words, '--json', '--device', 'cpu')
         assert status == 0 and not err
