@@ -311,6 +311,15 @@ def test_the_number_of_a_broken_image_is_its_place_in_the_users_list(own_cache, 
         fast_data(files=pictures, labels=table.label, presize=32, resize=32, bs=8, device='cpu')
 
 
+@pytest.mark.parametrize('place', [0, 3, -1])
+def test_a_broken_image_of_a_folder_is_named_wherever_it_is(small, refused, place):
+    fn = sorted((small/'train').glob('*/*'))[place]
+    fn.write_bytes(b'')
+    says = f'1 of 32 images cannot be read: train/{fn.parent.name}/{fn.name}'
+    with pytest.raises(CourseError, match=says): fast_data(small, 32, 32, bs=8, device='cpu')
+    assert says in refused('train', '--data', small, '--out', small/'run', '--size', 32, '--bs', 8)
+
+
 def test_one_class_or_one_image_is_no_training(own_cache, table):
     for n in (1, 0):
         with pytest.raises(CourseError): image_files(files=table.file[:n], labels=table.label[:n])

@@ -206,6 +206,7 @@ def test_reported_line_by_line(images, tmp_path):
     assert str(tmp_path/'run') in lines[0] and 'on 8 held-out' in lines[3]
 
 
+@pytest.mark.slow
 def test_same_recipe_same_weights_whatever_came_before(done, images, tmp_path):
     set_seed(99)
     for data in (str(images), images/'..'/'images', image_files(images)):
@@ -221,6 +222,7 @@ def test_a_folder_of_its_own_in_runs(images, tmp_path, monkeypatch):
     assert a.folder.name.startswith('images-') and len(list((tmp_path/'runs').iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', RECIPES)
 def test_python_and_the_command_train_the_same(command, images, tmp_path, name):
     words = ['--data', images, '--out', tmp_path/'command', *SMALL_NET, '--epochs', 2, '--lr', '0.01', '--seed', 5,
@@ -264,6 +266,7 @@ def test_options_are_recipes():
 def rates(run): return run.history.lr.tolist()
 
 
+@pytest.mark.slow
 def test_flat_cosine_is_flat_for_three_quarters(images, tmp_path):
     flat = rates(fit(replace(TINY, schedule='flat cosine', sizes=(32,)*8), images, tmp_path/'run'))
     assert flat[:6] == pytest.approx([0.01]*6, rel=1e-2) and flat[5] > flat[6] > flat[7] and flat[7] < 1e-3
@@ -282,11 +285,13 @@ def test_validated_when_it_is_said(images, tmp_path, validate, seen):
     assert 0 <= run.accuracy <= 1
 
 
+@pytest.mark.slow
 def test_validating_seldom_changes_no_weight(images, tmp_path):
     a, b = (fit(replace(TINY, validate=v, sizes=(32,)*3), images, tmp_path/str(v)) for v in ('every', 'last'))
     assert model_bytes(a.folder) == model_bytes(b.folder) and a.accuracy == b.accuracy
 
 
+@pytest.mark.slow
 def test_average_is_what_is_kept_and_judged(images, tmp_path):
     "The average of the weights after each step of the last share, made by hand"
     from resnet_course.predict import labelled_images, predict_many
@@ -303,6 +308,7 @@ def test_average_is_what_is_kept_and_judged(images, tmp_path):
     assert torch.allclose(still.model.head.weight, plain.model.head.weight, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_decay_smoothing_and_optimiser_are_used(images, tmp_path):
     weights = {}
     for i, change in enumerate([{}, {'wd': 0}, {'wd': 5.}, {'smoothing': 0.3}, {'optimiser': 'fused SGD'},
@@ -367,6 +373,7 @@ def test_weights_that_do_not_fit(done, images, tmp_path, wrong, says):
     assert one_line(e) and not (tmp_path/'run').exists()
 
 
+@pytest.mark.slow
 def test_weights_are_needed_at_the_start_alone(done, images, tmp_path):
     "A run goes on though the file it started from is gone"
     file = shutil.copy(done.folder/'model.safetensors', tmp_path/'start.safetensors')
@@ -400,6 +407,7 @@ KINDS = {
     'book': (2, {'pipeline': 'book', 'optimiser': 'Adam', 'averaging': 0.9})}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_stopped_in_any_epoch_it_ends_with_the_same_bytes(images, tmp_path, kind):
     after, change = KINDS[kind]
@@ -411,6 +419,7 @@ def test_stopped_in_any_epoch_it_ends_with_the_same_bytes(images, tmp_path, kind
     assert run.accuracy == whole.accuracy and run.recipe == whole.recipe and len(run.history) == 4
 
 
+@pytest.mark.slow
 def test_stopped_twice(images, tmp_path):
     recipe = replace(TINY, averaging=0.9, average_from=0.3, sizes=(32,)*4)
     whole = fit(recipe, images, tmp_path/'whole')
