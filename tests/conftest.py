@@ -33,6 +33,13 @@ def small(tmp_path, digits):
 
 
 @pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    "The user's cache folder of the course is an empty one, in this test and in what it starts"
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    return tmp_path/'cache'/'resnet_course'
+
+
+@pytest.fixture
 def memory_given_back(monkeypatch):
     "What runs in this process leaves its memory settings alone: `keep_memory` is for one that ends with the training"
     monkeypatch.setattr('resnet_course.step.keep_memory', lambda: False)
