@@ -27,10 +27,14 @@ def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_si
 
 # %% ../nbs/96_cache.ipynb #b2602214
 def _item_name(item):
-    "A file by its path, an image in memory by what is in it"
-    if isinstance(item, (str,Path)): return str(item)
+    "A file by its path, an image in memory by its pixels as training would see them"
+    if isinstance(item, (str,Path)): return os.path.abspath(item)
+    if not isinstance(item, bytes):
+        try: item = np.asarray(RGBImage.create(item))
+        except Exception: item = np.asarray(item)  # cannot be read, and will be named when it is decoded
+    shape = list(map(str, getattr(item, 'shape', ())))
     data = item if isinstance(item, bytes) else np.ascontiguousarray(item)
-    return [blake2b(data, digest_size=16).hexdigest(), getattr(item, 'mode', ''), *map(str, getattr(data, 'shape', ()))]
+    return [blake2b(data, digest_size=16).hexdigest(), *shape]
 
 # %% ../nbs/96_cache.ipynb #43accbd4
 def _folder_for(root, items):
@@ -55,7 +59,8 @@ def _made_from(items, root, presize):
     def about(item):
         if not isinstance(item, (str,Path)): return _item_name(item)
         s = os.stat(item)
-        return [Path(item).relative_to(root).as_posix() if root else str(item), s.st_size, s.st_mtime_ns]
+        name = Path(item).relative_to(root).as_posix() if root else os.path.abspath(item)
+        return [name, s.st_size, s.st_mtime_ns]
     return _digest([[about(item) for item in items], presize, 'fastai Resize, cropped to the middle square, bilinear'])
 
 # %% ../nbs/96_cache.ipynb #c59fb538
@@ -94,7 +99,7 @@ class CachedImages:
         images:ImageFiles, # What to decode
         presize:int, # Side of the decoded images, pixels
     ):
-        self.items,self.root,self.presize = images.items,images.root,presize
+        self.images,self.items,self.root,self.presize = images,images.items,images.root,presize
         self.per = max(1, SHARD//(3*presize**2))  # images in a shard
         self.parts = [self.items[i:i+self.per] for i in range(0, len(self.items), self.per)]
         self.folder = _folder_for(self.root, self.items)/f"{presize}px{'' if images.whole else '-part'}"
@@ -107,8 +112,7 @@ class CachedImages:
     def make(self, i):
         "Decode shard `i` and keep it; `{file: fault}` instead, if there are images that cannot be read"
         images,faults = _decode(self.parts[i], self.presize)
-        def name(j): return item if isinstance(item := self.parts[i][j], (str,Path)) else i*self.per+j
-        if faults: return {name(j): fault for j,fault in faults.items()}
+        if faults: return {self.images.name(i*self.per+j): fault for j,fault in faults.items()}
         if _made_from(self.parts[i], self.root, self.presize)!=self.files[i].stem:
             raise CourseError(f"{self.root or 'an image'} changed while it was read; "
                               "wait until it is complete and start again")
@@ -126,9 +130,9 @@ class CachedImages:
     def __len__(self): return len(self.items)
     def __getitem__(self, rows): # A number, a slice, or numbers
         "One image `(presize,presize,3)`, or some `(n,presize,presize,3)`"
-        if isinstance(rows, slice): rows = range(*rows.indices(len(self)))
-        elif np.ndim(rows)==0: return self[[rows]][0]
-        rows = np.asarray(rows)
+        if not isinstance(rows, slice): rows = np.asarray(rows) if np.size(rows) else np.zeros(0, int)
+        rows = np.arange(len(self))[rows]  # as of an array, so also from the end, by a mask, or not there
+        if rows.ndim==0: return self[rows[None]][0]
         if len(self.parts)==1: return torch.from_numpy(self.shard(0)[rows])
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for place,row in enumerate(rows.tolist()): out[place] = self.shard(row//self.per)[row%self.per]

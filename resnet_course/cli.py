@@ -134,6 +134,7 @@ def predict(
     from resnet_course.predict import predict_many
     from resnet_course.run import load_model
     from resnet_course.train import pick_device
+    if given['json'] and 'csv' in given: raise CourseError("--json and --csv both say what comes out; give one of them")
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     files,faults,tables = list(_named_images(given['images'])),{},[]
     if not files:
@@ -256,7 +257,7 @@ def _as_flags(message):
         if name=='pipeline': name = 'recipe'
         if name not in options: return m[0]
         return f"--{name.replace('_','-')}" + ('' if value=='True' else f' {value}')
-    return re.sub(r"\b([a-z_]+)=([^\s;:,)]+)", flag, message)
+    return re.sub(r"(?<![^\s(])([a-z_]+)=([^\s;:,)]+)", flag, message)
 
 # %% ../nbs/92_command.ipynb #a809b72a
 def _train_actions():

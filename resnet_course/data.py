@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 'find_data', 'list_images', 'get_tfms',
-           'ImageFiles', 'image_files', 'get_data', 'RGBImage', 'image_fault', 'find_broken', 'refuse_broken']
+           'ImageFiles', 'image_files', 'usable_images', 'check_batch', 'get_data', 'RGBImage', 'image_fault',
+           'find_broken', 'refuse_broken']
 
 # %% ../nbs/00_data.ipynb #c006
 import os, shutil, tempfile
@@ -20,6 +21,7 @@ from fastai.vision.augment import Resize, aug_transforms
 from .errors import CourseError
 from .files import cache_home
 from .images import RGBImage, find_broken, image_fault, refuse_broken
+from .lists import read_lists
 
 # %% ../nbs/00_data.ipynb #ffa279e3
 _all_ = ['RGBImage', 'image_fault', 'find_broken', 'refuse_broken'] # passed on from images, below
@@ -72,6 +74,8 @@ def find_dataset(
 ) -> Dataset:
     "What is known about `source`"
     if isinstance(source, Dataset): return source
+    if not isinstance(source, (str,os.PathLike)) or not os.fspath(source):
+        raise CourseError(f"source={source!r} names no data; give a folder, or one of: {', '.join(DATASETS)}")
     text = os.fspath(source)
     folder = Path(text).expanduser().resolve()
     for d in DATASETS.values():
@@ -84,7 +88,7 @@ def find_data(
 ) -> Path: # The folder on this disk
     "Where the images of `source` are; a fastai URL is downloaded the first time"
     dataset = find_dataset(source)
-    if dataset==DATASETS['digits']: return digits_path()
+    if (dataset.name,dataset.where)==('digits',''): return digits_path()
     if '://' in dataset.where:
         try: return Path(untar_data(dataset.where))
         except OSError as e:
@@ -102,13 +106,14 @@ def list_images(
     skip=(), # Files to leave out
 ) -> dict: # `{'train': files, 'val': files}`, sorted
     "The images of a folder laid out like Imagenette; a class without images or known only to `val/` is an error"
-    path,skip,files,classes = Path(path),{Path(f) for f in skip},{},{}
+    path,skip,files,classes = Path(path),{os.path.abspath(f) for f in skip},{},{}
     for split in ('train','val'):
         if not (path/split).is_dir():
             raise CourseError(f"{path} has no folder {split}/; put the images in train/CLASS/ and val/CLASS/")
         folders = sorted(d for d in (path/split).iterdir() if d.is_dir() and not d.name.startswith('.'))
         if not folders: raise CourseError(f"{path/split} has no class folders; put the images in {split}/CLASS/")
-        images = {d.name: sorted(f for f in get_image_files(d, recurse=False) if f not in skip) for d in folders}
+        def used(folder): return sorted(f for f in get_image_files(folder, recurse=False) if os.path.abspath(f) not in skip)
+        images = {d.name: used(d) for d in folders}
         for name,fs in images.items():
             if not fs: raise CourseError(f"class {name!r} in {path/split} has no images; add some or remove the folder")
         files[split],classes[split] = [f for fs in images.values() for f in fs],set(images)
@@ -137,10 +142,20 @@ class ImageFiles:
     val:list # The same for validation
     labels:list # Class of each image, those for training first
     classes:list = field(default_factory=list) # Sorted
+    places:list = field(default_factory=list) # Where each item stood in the list it came from
     whole:bool = True # Nothing was left out
 
     @property
     def items(self): return self.train + self.val
+    @property
+    def counts(self): return {'train': len(self.train), 'val': len(self.val)}
+    @property
+    def source(self): # What to call them so that they are found again from anywhere; a list has no such name
+        if not self.root: return 'list'
+        return self.dataset.name if self.dataset.name in DATASETS else str(self.root.resolve())
+    def name(self, i): # Number of an item
+        "What to call it: a file by itself, an image in memory by its place in the list it came from"
+        return item if isinstance(item := self.items[i], Path) else self.places[i] if self.places else i
 
 # %% ../nbs/00_data.ipynb #6f29212b
 def _folder_images(source, skip):
@@ -148,69 +163,48 @@ def _folder_images(source, skip):
     root = find_data(source)
     files = list_images(root, skip)
     labels = [f.parent.name for f in files['train']+files['val']]
-    return ImageFiles(find_dataset(source), root, files['train'], files['val'], labels, sorted(set(labels)), not skip)
+    classes,whole = sorted(set(labels)),not skip
+    return ImageFiles(find_dataset(source), root, files['train'], files['val'], labels, classes, whole=whole)
 
-# %% ../nbs/00_data.ipynb #49595bab
-def _held_out(labels, valid_pct, seed):
-    "A truth value for each label: about `valid_pct` of each class, and never all of it"
-    rng,held = np.random.default_rng(seed),np.zeros(len(labels), bool)
-    for name in sorted(set(labels)):
-        where = np.flatnonzero([label==name for label in labels])
-        held[rng.permutation(where)[:min(round(valid_pct*len(where)), len(where)-1)]] = True
-    return held
-
-# %% ../nbs/00_data.ipynb #a73e99fa
-def _check_lists(items, labels, valid, valid_pct):
-    "Refuse lists that do not fit together"
-    for name,values in (('labels', labels), ('valid', valid)):
-        if values is not None and len(values)!=len(items):
-            raise CourseError(f"{name} has {len(values)} entries for {len(items)} images; give one for each")
-    if any(label is None or label!=label for label in labels):
-        raise CourseError("labels has an empty entry; leave that image out, or label it")
-    gone = [str(f) for f in items if isinstance(f, Path) and not f.is_file()]
-    if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; mend the list")
-    if not 0<valid_pct<1: raise CourseError(f"valid_pct={valid_pct} is no share between 0 and 1; take e.g. 0.2")
-    try: sorted(set(labels))
-    except TypeError:
-        raise CourseError("labels mixes kinds that have no order, such as numbers and words; make all text") from None
-
-# %% ../nbs/00_data.ipynb #4bfd84b7
+# %% ../nbs/00_data.ipynb #1b85a12d
 def _listed_images(source, files, labels, valid, valid_pct, seed, skip):
     "`ImageFiles` of two lists; a name that is not absolute is taken to lie in the folder `source`, if there is one"
-    if labels is None:
-        raise CourseError("files= without labels=: a class is never guessed from a name; give a label for each image")
     folder = Path('' if source is None else find_data(source))
-    items = [folder/f if isinstance(f, (str,Path)) else f for f in files]
-    def plain(values): return None if values is None else [v.item() if hasattr(v, 'item') else v for v in values]
-    labels,valid = plain(labels),plain(valid)
-    _check_lists(items, labels, valid, valid_pct)
-    classes,labels = [str(c) for c in sorted(set(labels))], list(map(str, labels))
-    skip = {folder/f if isinstance(f, (str,Path)) else f for f in skip}
-    keep = [i for i,f in enumerate(items) if (f if isinstance(f, Path) else i) not in skip]
-    held = _held_out(labels, valid_pct, seed) if valid is None else valid
-    train,val = ([i for i in keep if bool(held[i])==part] for part in (False,True))
-    for name,part in (('train on', train), ('hold out', val)):
-        if not part:
-            raise CourseError(f"of {len(items)} images none is left to {name}; give more, or change valid=")
-    known,unknown = ({labels[i] for i in part} for part in (train, val))
-    if unknown-known:
-        raise CourseError(f"class {min(unknown-known)!r} is held out but not trained on, so no net can learn it; "
-                          "change valid=")
+    items,labels,classes,held = read_lists(files, labels, valid, valid_pct, seed, folder)
+    train,val = ([i for i in range(len(items)) if bool(held[i])==part] for part in (False,True))
     dataset = Dataset('list') if source is None else find_dataset(source)
-    return ImageFiles(dataset, None, [items[i] for i in train], [items[i] for i in val], [labels[i] for i in train+val],
-                      [c for c in classes if c in known], not skip)
+    images = ImageFiles(dataset, None, [items[i] for i in train], [items[i] for i in val],
+                        [labels[i] for i in train+val], classes, train+val)
+    skip = [folder/f if isinstance(f, (str,os.PathLike)) else f for f in skip]
+    return _trainable(_without(images, skip) if skip else images)
 
-# %% ../nbs/00_data.ipynb #c3599dbb
+# %% ../nbs/00_data.ipynb #42c0a979
+def _trainable(images):
+    "The same `ImageFiles`, unless a part is empty or the second has a class that the first lacks"
+    n = len(images.train)
+    for name,part in (('train on', images.train), ('hold out', images.val)):
+        if not part:
+            raise CourseError(f"of {len(images.items)} images none is left to {name}; give more, or change valid=")
+    unknown = set(images.labels[n:])-set(images.labels[:n])
+    if unknown:
+        raise CourseError(f"class {min(unknown)!r} is held out but not trained on, so no net can learn it; "
+                          "change valid=")
+    return images
+
+# %% ../nbs/00_data.ipynb #6e7c113f
 def _without(images, skip):
     "`ImageFiles` without some of them; a class that has none left is an error"
-    n,part_of = len(images.train),lambda i: 'train' if i<len(images.train) else 'val'
-    keep = [i for i,f in enumerate(images.items) if (f if isinstance(f, Path) else i) not in skip]
-    had,has = ({(part_of(i), images.labels[i]) for i in idxs} for idxs in (range(len(images.items)), keep))
+    n,skip = len(images.train),{s if isinstance(s, int) else os.path.abspath(s) for s in skip}
+    names = [images.name(i) for i in range(len(images.items))]
+    keep = [i for i,name in enumerate(names) if (name if isinstance(name, int) else os.path.abspath(name)) not in skip]
+    had,has = ({('train' if i<n else 'val', images.labels[i]) for i in idxs} for idxs in (range(len(names)), keep))
     for part,name in sorted(had-has):
         raise CourseError(f"class {name!r} in {(images.root or Path())/part} has no images left; "
                           "add some that can be read, or remove the class")
     train,val = ([images.items[i] for i in keep if (i<n)==first] for first in (True,False))
-    return ImageFiles(images.dataset, images.root, train, val, [images.labels[i] for i in keep], images.classes, False)
+    places = [images.places[i] for i in keep] if images.places else []
+    labels = [images.labels[i] for i in keep]
+    return ImageFiles(images.dataset, images.root, train, val, labels, images.classes, places, False)
 
 # %% ../nbs/00_data.ipynb #87939efd
 def image_files(
@@ -225,13 +219,41 @@ def image_files(
 ) -> ImageFiles:
     "List the images of `source`, once: whatever needs them takes the result in place of `source`"
     if files is not None: return _listed_images(source, files, labels, valid, valid_pct, seed, skip)
-    if labels is not None or valid is not None:
-        raise CourseError("labels= and valid= go with files=; a folder has them in its names")
+    if labels is not None or valid is not None or (valid_pct,seed)!=(0.2,0):
+        raise CourseError("labels=, valid=, valid_pct= and seed= go with files=; a folder says these by its names")
     if source is None:
         raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
     if isinstance(source, ImageFiles):
         return _without(source, skip) if skip else source
     return _folder_images(source, skip)
+
+# %% ../nbs/00_data.ipynb #9d87c12e
+def usable_images(
+    source, # As in `image_files`
+    skip_broken:bool=False, # Leave out what cannot be read, instead of stopping
+    read_all:bool=True, # Look at every image now; without `skip_broken` it may be left to whoever decodes them
+    report=print, # Called with a line for each that is left out
+    progress:bool=False, # Show a progress bar
+) -> ImageFiles:
+    "`image_files`, those that cannot be read refused or left out"
+    images = image_files(source)
+    if not (read_all or skip_broken): return images
+    found = find_broken(images.items, progress=progress)
+    broken = {images.name(f) if isinstance(f, int) else f: why for f,why in found.items()}
+    if not skip_broken: refuse_broken(broken, len(images.items))
+    for f,why in broken.items(): report(f"skipped {f.relative_to(images.root) if images.root else f} ({why})")
+    if not broken: return images
+    report(f"skipped {len(broken)} of {len(images.items)} images")
+    return image_files(images, skip=broken)
+
+# %% ../nbs/00_data.ipynb #2ddc80c9
+def check_batch(
+    bs:int, # Images a batch
+    images:ImageFiles,
+):
+    "Refuse batches that the training images cannot fill"
+    n = len(images.train)
+    if not 1<=bs<=n: raise CourseError(f"bs={bs} does not fit {n} training images; take 1 to {n}")
 
 # %% ../nbs/00_data.ipynb #c071
 def get_data(
@@ -248,9 +270,10 @@ def get_data(
     "Batches of labelled images (Howard and Gugger, 2020, chapter 14)"
     images = image_files(source, **kwargs)
     n,known = len(images.train),images.dataset
-    if not 1<=bs<=n: raise CourseError(f"bs={bs} does not fit {n} training images; take 1 to {n}")
+    check_batch(bs, images)
     mirror = known.mirror if mirror is None else mirror
     item_tfms,batch_tfms = get_tfms(presize or known.presize, resize or known.sizes[-1], mirror)
+    refuse_broken({images.name(0): fault} if (fault := image_fault(images.items[0])) else {}, len(images.items))
     splits = list(range(n)), list(range(n, len(images.items)))
     classes = Categorize(vocab=images.classes, sort=False)
     labels = (images.items, [parent_label,classes]) if images.root else (images.labels, [classes])

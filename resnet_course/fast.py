@@ -9,6 +9,7 @@ __all__ = ['fast_data', 'fast_learner', 'CachedDL', 'cache_file', 'cache_folder'
            'DeviceMetric', 'DeviceLoss', 'CudaGraph', 'keep_memory']
 
 # %% ../nbs/12_speed.ipynb #c009
+from functools import partial
 import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Metric
@@ -18,7 +19,7 @@ from torch import nn
 from .cache import (  # noqa: F401
     CachedDL, cache_file, cache_folder, cached_images, open_cache, remove_cache)
 from .crops import BatchRandomResizedCrop, NormalizeBytes, crop_cpu, crop_gpu, fast_tfms, random_boxes
-from .data import get_data, image_files
+from .data import check_batch, get_data, image_files
 from .step import (CudaGraph, DeviceLoss, DeviceMetric, DeviceSmoothLoss, FewPlacesConv2d, PlainTensors,
                                 fused_adam, fused_sgd, keep_memory, matmul_conv2d, matmul_convs)
 from .train import get_learner
@@ -51,8 +52,9 @@ def fast_data(
     known,n = images.dataset,len(images.train)
     presize,resize = presize or known.presize, resize or known.sizes[-1]
     mirror = known.mirror if mirror is None else mirror
-    plain = get_data(images, presize, resize, bs, mirror=mirror, workers=0, device=device)
+    check_batch(bs, images)
     store = open_cache(images, presize, progress)
+    plain = get_data(images, presize, resize, bs, mirror=mirror, workers=0, device=device)
     if (device := torch.device(plain.device)).type!='cpu': store = store.to(device)
     number = {name: i for i,name in enumerate(images.classes)}
     labels = torch.tensor([number[label] for label in images.labels], device=device)
@@ -78,6 +80,8 @@ def fast_learner(
 ) -> Learner:
     "`get_learner` with faster convolutions, a fused optimiser, plain tensors, and averages that stay on the device"
     if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
+    ours = getattr(opt_func, 'func', opt_func) in (fused_adam,fused_sgd)  # alone or as a `partial`
+    if ours and kwargs.get('wd_bn_bias'): opt_func = partial(opt_func, norms_decay=True)
     matmul_convs(model)
     if compile: model.compile()
     cbs = [PlainTensors(), *([CudaGraph()] if graph else []), *L(cbs)]

@@ -43,7 +43,8 @@ def is_ours(
     folder, # An existing folder
 ) -> bool:
     "Whether this user owns `folder` and may write there"
-    return os.access(folder, os.W_OK) and (not hasattr(os, 'getuid') or os.stat(folder).st_uid==os.getuid())
+    may_write = os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    return may_write and (not hasattr(os, 'getuid') or os.stat(folder).st_uid==os.getuid())
 
 # %% ../nbs/95_files.ipynb #610e7924
 def cache_home() -> Path:

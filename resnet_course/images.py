@@ -40,11 +40,13 @@ class RGBImage(PILImage):
 
 # %% ../nbs/00_data.ipynb #c044
 def image_fault(
-    fn, # Image file
+    fn, # Image file, or an image as in `RGBImage.create`
 ) -> str: # Why it cannot be read, in a few words; empty when it can
     "Read a whole image as training would"
     try: RGBImage.create(fn)
-    except Exception as e: return f'{type(e).__name__}: {e}'.splitlines()[0].replace(str(fn), Path(fn).name)
+    except Exception as e:
+        fault = f'{type(e).__name__}: {e}'.splitlines()[0]
+        return fault.replace(str(fn), Path(fn).name) if isinstance(fn, (str,os.PathLike)) else fault
     return ''
 
 # %% ../nbs/00_data.ipynb #c045

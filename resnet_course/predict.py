@@ -47,29 +47,33 @@ def predict_many(
     faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
+    if isinstance(files, (str,bytes,os.PathLike)) or not hasattr(files, '__iter__'):
+        raise CourseError(f"files={files!r} is no list; give a list of files or images, or take predict for one")
+    if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
-    device,was_training = next(model.parameters()).device,model.training
+    device,modes = next(model.parameters()).device,[(m, m.training) for m in model.modules()]
     def read(i):
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
-    rows,order = [],[]
+    rows,order,waiting,ahead = [],[],deque(),iter(range(len(files)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting,ahead = deque(),iter(range(len(files)))
         def more(): waiting.extend(pool.submit(read, i) for i in islice(ahead, bs))
         for _ in range(3): more()
         model.eval()
-        while waiting:
-            read_now = [r for f in [waiting.popleft() for _ in range(min(bs, len(waiting)))] if (r := f.result())]
-            more()
-            if not read_now: continue
-            order += [i for i,_ in read_now]
-            x = batch(torch.stack([x for _,x in read_now]).to(device)).as_subclass(torch.Tensor)
-            rows.append(model(x).softmax(-1).cpu())
-    model.train(was_training)
+        try:
+            while waiting:
+                there = [r for f in [waiting.popleft() for _ in range(min(bs, len(waiting)))] if (r := f.result())]
+                more()
+                if not there: continue
+                order += [i for i,_ in there]
+                x = batch(torch.stack([x for _,x in there]).to(device)).as_subclass(torch.Tensor)
+                rows.append(model(x).softmax(-1).cpu())
+        finally:
+            for m,mode in modes: m.training = mode
     if faults is None: refuse_broken(broken, len(files))
     else: faults.update(broken)
-    probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(spec['classes'])))
+    probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(spec['classes'])), np.float32)
     return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), spec['classes'])
 
 # %% ../nbs/91_run.ipynb #00d9e2d4

@@ -6,7 +6,7 @@
 __all__ = ['OPTIMISERS', 'CHOICES', 'LIMITS', 'RECIPES', 'Recipe', 'read_recipe', 'fill_recipe', 'make_net', 'train']
 
 # %% ../nbs/14_ten_minutes.ipynb #6d438878
-import difflib, time, types
+import difflib, json, time, types
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from math import inf
@@ -19,8 +19,8 @@ from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
 from fastai.optimizer import Adam
 from fastai.torch_core import set_seed
 from torch import nn
-from .data import (DATASETS, Dataset, ImageFiles, find_broken, find_dataset, get_data, image_files,
-                                refuse_broken)
+from .cache import cache_folder
+from .data import Dataset, ImageFiles, find_dataset, get_data, usable_images
 from .errors import CourseError
 from .fast import fast_data, fast_learner
 from .files import write_whole
@@ -56,7 +56,7 @@ def _check_field(name, kind, value):
     if name in CHOICES and value not in CHOICES[name]:
         raise CourseError(f"{name}={value!r} is unknown; take one of {', '.join(CHOICES[name])}")
     low,high = LIMITS.get(name, (-inf, inf))
-    if name in LIMITS and value is not None and not low<=value<=high:
+    if name in LIMITS and value is not None and not (low<=value<=high and value<inf):
         most = f", at most {high}" if high<inf else ''
         raise CourseError(f"{name}={value} is out of range; take {low} or more{most}")
     if name=='sizes' and value is not None and not (value and all(type(s) is int and s>=32 for s in value)):
@@ -116,6 +116,8 @@ def read_recipe(
 ) -> Recipe:
     "A recipe from what a person or a file says"
     if isinstance(entries, Recipe): return entries
+    if not isinstance(entries, (str,dict)):
+        raise CourseError(f"recipe={entries!r:.60} is none; take a Recipe, one of {', '.join(RECIPES)}, or a dict")
     known = RECIPES if isinstance(entries, str) else [f.name for f in fields(Recipe)]
     for name in [entries] if isinstance(entries, str) else entries:
         if name not in known:
@@ -140,17 +142,6 @@ def fill_recipe(
     presize = recipe.presize or max(dataset.presize, *sizes)
     return replace(recipe, sizes=sizes, presize=presize, bs=bs, mirror=mirror)
 
-# %% ../nbs/14_ten_minutes.ipynb #d08c5806
-def _usable(data, skip_broken, read_all, report, progress):
-    "The images of `data`, those that cannot be read refused or left out; `read_all`: look at each now"
-    images = image_files(data)
-    if not (read_all or skip_broken): return images
-    broken = find_broken(images.items, progress=progress)
-    if not skip_broken: refuse_broken(broken, len(images.items))
-    for f,why in broken.items(): report(f"skipped {f.relative_to(images.root) if images.root else f} ({why})")
-    if broken: report(f"skipped {len(broken)} of {len(images.items)} images")
-    return image_files(images, skip=broken)
-
 # %% ../nbs/14_ten_minutes.ipynb #524032df
 def _make_data(recipe, images, device, workers, progress):
     "`DataLoaders` as the recipe says; the seed decides their order"
@@ -168,12 +159,15 @@ def make_net(
     "The net of a recipe, with random weights"
     try: return build_model(asdict(recipe), n_out)
     except ValueError as e: raise CourseError(str(e)) from None
+    except TypeError as e:
+        raise CourseError(f"net={recipe.net!r} cannot be made with net_options={recipe.net_options} "
+                          f"({str(e).splitlines()[0]}); mend net_options") from None
 
 # %% ../nbs/14_ten_minutes.ipynb #10cec2fe
-def _make_learner(recipe, dls, n_out, precision, progress):
-    "The learner of a recipe"
+def _make_learner(recipe, dls, n_out, precision, progress, begun):
+    "The learner of a recipe; `begun`: a checkpoint has its weights"
     model = make_net(recipe, n_out)
-    if recipe.weights: start_weights(model, recipe.weights)
+    if recipe.weights and not begun: start_weights(model, recipe.weights)
     opt_func = OPTIMISERS[recipe.optimiser]
     if recipe.wd is not None: opt_func = partial(opt_func, wd=recipe.wd)
     loss = LabelSmoothingCrossEntropyFlat(recipe.smoothing) if recipe.smoothing else CrossEntropyLossFlat()
@@ -183,24 +177,26 @@ def _make_learner(recipe, dls, n_out, precision, progress):
     else: learn.remove_cb(ProgressCallback)
     return learn
 
-# %% ../nbs/14_ten_minutes.ipynb #aa523c25
-def _counts(images): return {'train': len(images.train), 'val': len(images.val)}
-
-# %% ../nbs/14_ten_minutes.ipynb #558bb513
-def _name_of(images):
-    "What to call the images in a run folder, so that they are found again from anywhere"
-    return images.dataset.name if images.dataset.name in DATASETS or not images.root else str(images.root.resolve())
+# %% ../nbs/14_ten_minutes.ipynb #0d6b027e
+def _list_of(images):
+    "What tells one list, and its split, from another; nothing for a folder"
+    return '' if images.root else cache_folder(images).name
 
 # %% ../nbs/14_ten_minutes.ipynb #014f3c27
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
     recipe = read_recipe(recipe)
     with torch.device('meta'): make_net(recipe, 10)  # better now than when all images are decoded
+    try: json.dumps(recipe.net_options)
+    except TypeError as e:
+        raise CourseError(f"net_options={recipe.net_options} cannot be written down as a run must ({e})") from None
     if recipe.precision=='fp16' and device=='cpu':
         raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
-    images = _usable(data, skip_broken, recipe.pipeline=='book', report, progress)
-    return fill_recipe(recipe, images.dataset, len(images.train)), images
+    images = usable_images(data, skip_broken, recipe.pipeline=='book', report, progress)
+    recipe = fill_recipe(recipe, images.dataset, len(images.train))
+    if recipe.weights: start_weights(make_net(recipe, len(images.classes)), recipe.weights)  # as early
+    return recipe, images
 
 # %% ../nbs/14_ten_minutes.ipynb #54feb3ac
 def _go_on(recipe, data, out, device, report, progress):
@@ -214,15 +210,18 @@ def _go_on(recipe, data, out, device, report, progress):
         raise CourseError(f"config.json and checkpoint.pt of {out} are of two runs; remove it and start again")
     if data is None and config['data']=='list':
         raise CourseError(f"{out} was trained on a list of images; give it again as data=")
-    images = _usable(config['data'] if data is None else data, config['skip_broken'], False, report, progress)
+    images = usable_images(config['data'] if data is None else data, config['skip_broken'], False, report, progress)
     asked = was if recipe is None else fill_recipe(read_recipe(recipe), images.dataset, len(images.train))
     for f in fields(Recipe):
         a,b = getattr(asked, f.name),getattr(was, f.name)
         if a!=b and (f.name,a)!=('lr','auto'):
             raise CourseError(f"{f.name}={a} differs from the run in {out}, which has {b}; "
                               "leave it out, or take another folder")
-    if (_counts(images),images.classes)!=(config['counts'],config['classes']):
-        raise CourseError(f"{images.dataset.name} has {_counts(images)} images in {len(images.classes)} classes now "
+    if config.get('list', '')!=_list_of(images):
+        raise CourseError(f"the list is another one, or split in another way, than the one of {out}; "
+                          "a resumed run needs the same data")
+    if (images.counts,images.classes)!=(config['counts'],config['classes']):
+        raise CourseError(f"{images.dataset.name} has {images.counts} images in {len(images.classes)} classes now "
                           f"but had {config['counts']} in {len(config['classes'])}; a resumed run needs the same data")
     if device!=config['device']:
         config['precision'] = best_precision(device) if was.precision=='auto' else was.precision
@@ -277,18 +276,20 @@ def train(
             raise CourseError(f"{out} already holds a run; add resume=True to go on with it, or take another out")
         recipe,images = _begin(recipe, data, device, skip_broken, report, progress)
         precision = best_precision(device) if recipe.precision=='auto' else recipe.precision
-        config = {'schema': SCHEMA, 'recipe': recipe, 'data': _name_of(images), 'classes': images.classes,
-                  'counts': _counts(images), 'skip_broken': skip_broken, 'device': device, 'precision': precision,
-                  **(about or {}), **environment(device)}
+        config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
+                  'counts': images.counts, 'list': _list_of(images), 'skip_broken': skip_broken, 'device': device,
+                  'precision': precision, **(about or {}), **environment(device)}
     dls = _make_data(config['recipe'], images, device, workers, progress)
     if not resume:
         folder,checkpoint = new_folder(images.dataset.name) if out is None else Path(out),None
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)
-    report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-           f"in {len(images.classes)} classes; {config['precision']} on {device}; run folder {folder}")
-    learn = _make_learner(config['recipe'], dls, len(images.classes), config['precision'], progress)
-    try: return _fit(learn, folder, config, checkpoint, report, began)
+    try:
+        report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
+               f"in {len(images.classes)} classes; {config['precision']} on {device}; run folder {folder}")
+        n,begun = len(images.classes),checkpoint is not None
+        learn = _make_learner(config['recipe'], dls, n, config['precision'], progress, begun)
+        return _fit(learn, folder, config, checkpoint, report, began)
     except (KeyboardInterrupt,SystemExit) as e:
         e.folder = folder  # for whoever says how to go on
         raise

@@ -76,6 +76,7 @@ def load_model(
         with safe_open(path, 'pt') as f:
             spec = _modern_spec(json.loads(f.metadata()['resnet_course']), path)
             weights = {k: f.get_tensor(k) for k in list(f.keys())}
+        for k in ('classes','pipeline','presize','size','valid_scale'): spec[k]  # all that a prediction asks for
         model = build_model(spec, len(spec['classes']))
         model.load_state_dict(modern_keys(spec['net'], weights))
     except CourseError: raise
@@ -184,6 +185,8 @@ def load_checkpoint(
     if schema!=SCHEMA:
         raise CourseError(f"{path} was written by another version of resnet_course (schema {schema}, not {SCHEMA}); "
                           "finish the run with that one, or start again in another folder")
+    gone = {'recipe','classes','rows','model','opt'}-set(state)
+    if gone: raise CourseError(f"{path} has no {min(gone)}; remove the run folder and start again")
     return state
 
 # %% ../nbs/91_run.ipynb #c028
@@ -250,6 +253,8 @@ def read_config(
     if not isinstance(config, dict) or config.get('schema')!=SCHEMA:
         raise CourseError(f"{folder} is a run of another version of resnet_course; finish it with that one, "
                           "or start again in another folder")
+    gone = {'recipe','data','classes','counts','skip_broken','device','precision'}-set(config)
+    if gone: raise CourseError(f"{file} has no {min(gone)}; remove {folder} and start again")
     return config
 
 # %% ../nbs/91_run.ipynb #f4acd74a

@@ -52,23 +52,26 @@ def matmul_convs(
     return model
 
 # %% ../nbs/12_speed.ipynb #c084
-def _groups(params, wd):
+def _groups(params, wd, norms_decay):
     "Each group as two: what decays, and norms and biases, the parameters with one dimension, which do not"
     params = list(params)
     groups = [params] if isinstance(params[0], torch.Tensor) else [list(group) for group in params]
-    return [{'params': [p for p in group if (p.ndim>1)==decays], 'weight_decay': wd*decays}
+    return [{'params': [p for p in group if (p.ndim>1)==decays], 'weight_decay': wd*(decays or norms_decay)}
             for group in groups for decays in (True,False)]
 
 # %% ../nbs/12_speed.ipynb #e1f052c2
 class DecayGroups(OptimWrapper):
     "`OptimWrapper` for the groups that it was given, each of which is two for torch, from `_groups`"
+    norms_decay = False
     @property
     def param_lists(self):
         lists = [group['params'] for group in self.opt.param_groups]
         return [a+b for a,b in zip(lists[::2], lists[1::2], strict=True)]
     @property
     def hypers(self): return super().hypers[::2]
-    def _set_hyper(self, k, v): super()._set_hyper(k, [x for given in v for x in (given, 0. if k=='wd' else given)])
+    def _set_hyper(self, k, v):
+        for_norms = [0.]*len(v) if k=='wd' and not self.norms_decay else v
+        super()._set_hyper(k, [x for pair in zip(v, for_norms, strict=True) for x in pair])
 
 # %% ../nbs/12_speed.ipynb #c086
 def fused_adam(
@@ -77,20 +80,28 @@ def fused_adam(
     mom:float=0.9, # First beta
     sqr_mom:float=0.99, # Second beta
     eps:float=1e-5,
-    wd:float=0.01, # Decoupled weight decay; norms and biases have none
+    wd:float=0.01, # Decoupled weight decay
+    norms_decay:bool=False, # Whether norms and biases decay, too
 ) -> OptimWrapper:
     "fastai's `Adam`, computed by torch's fused `AdamW`: one call for all parameters, not a Python loop"
-    return DecayGroups(opt=torch.optim.AdamW(_groups(params, wd), lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
+    groups = _groups(params, wd, norms_decay)
+    opt = DecayGroups(opt=torch.optim.AdamW(groups, lr=lr, betas=(mom,sqr_mom), eps=eps, fused=True))
+    opt.norms_decay = norms_decay
+    return opt
 
 # %% ../nbs/12_speed.ipynb #c087
 def fused_sgd(
     params, # As a `Learner` gives them
     lr:float=0.1,
     mom:float=0.9, # Nesterov momentum
-    wd:float=5e-4, # Weight decay, in the gradient; norms and biases have none
+    wd:float=5e-4, # Weight decay, in the gradient
+    norms_decay:bool=False, # Whether norms and biases decay, too
 ) -> OptimWrapper:
     "SGD with Nesterov momentum, computed by torch in one call for all parameters"
-    return DecayGroups(opt=torch.optim.SGD(_groups(params, wd), lr=lr, momentum=mom, nesterov=True, fused=True))
+    groups = _groups(params, wd, norms_decay)
+    opt = DecayGroups(opt=torch.optim.SGD(groups, lr=lr, momentum=mom, nesterov=True, fused=True))
+    opt.norms_decay = norms_decay
+    return opt
 
 # %% ../nbs/12_speed.ipynb #c095
 class PlainTensors(Callback):
