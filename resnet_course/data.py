@@ -112,8 +112,8 @@ def list_images(
             raise CourseError(f"{path} has no folder {split}/; put the images in train/CLASS/ and val/CLASS/")
         folders = sorted(d for d in (path/split).iterdir() if d.is_dir() and not d.name.startswith('.'))
         if not folders: raise CourseError(f"{path/split} has no class folders; put the images in {split}/CLASS/")
-        def used(folder): return sorted(f for f in get_image_files(folder, recurse=False) if os.path.abspath(f) not in skip)
-        images = {d.name: used(d) for d in folders}
+        images = {d.name: sorted(get_image_files(d, recurse=False)) for d in folders}
+        images = {name: [f for f in fs if os.path.abspath(f) not in skip] for name,fs in images.items()}
         for name,fs in images.items():
             if not fs: raise CourseError(f"class {name!r} in {path/split} has no images; add some or remove the folder")
         files[split],classes[split] = [f for fs in images.values() for f in fs],set(images)
