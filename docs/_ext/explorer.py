@@ -47,7 +47,7 @@ def one_net(name):
 
 def nets():
     from resnet_course.models import MODELS
-    with ProcessPoolExecutor() as pool: return dict(zip(MODELS, pool.map(one_net, MODELS)))
+    with ProcessPoolExecutor() as pool: return dict(zip(MODELS, pool.map(one_net, MODELS), strict=True))
 
 
 def page():

@@ -206,7 +206,7 @@ def link_names(app, doctree):
     for literal in list(doctree.findall(nodes.literal)):
         if isinstance(literal.parent, (nodes.title, nodes.reference, pending_xref)): continue
         if not (found := target(literal, app.env.docname)): continue
-        to = dict(zip(('refdomain', 'reftype', 'reftarget'), found))
+        to = dict(zip(('refdomain', 'reftype', 'reftarget'), found, strict=True))
         link = pending_xref('', **to, refexplicit=True, refdoc=app.env.docname)
         literal.replace_self(link)
         link += literal
