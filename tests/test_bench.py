@@ -41,6 +41,7 @@ def accuracy(bench, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_a_stopped_experiment_goes_on(accuracy, small, tmp_path, capsys):
     file = tmp_path/'small.json'
     words = ['small', '--data', small, '--size', 32, '--epochs', 2, '--json', file]
@@ -85,6 +86,7 @@ def test_runs_made_elsewhere_say_so(bench, small, tmp_path):
     assert grown == {**first, 'runs': [*first['runs'], new]}
 
 
+@pytest.mark.slow
 def test_tricks_are_recipes(bench, small, tmp_path, monkeypatch):
     "Each variant is recorded as the recipe that was trained, nothing open; they differ in what their names say"
     script, run = bench('tricks')
@@ -106,6 +108,7 @@ def test_tricks_are_recipes(bench, small, tmp_path, monkeypatch):
     assert len(last) == len(some), "a change changed nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, base, words', [
     ('input', 'ours', ['--bs', 4, '--batches', 1, '--rounds', 3]),
     ('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--builds', 2, '--rounds', 1]),
@@ -139,6 +142,7 @@ def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match='another experiment'): run(*words, '--threads', 3)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
     _, run = bench('memory')
     file, big = tmp_path/'memory.json', torch.ones(2**28)  # a GB here is not seen there
@@ -149,6 +153,7 @@ def test_peak_memory_is_that_of_a_fresh_process(bench, small, tmp_path, capsys):
     assert f"{runs[0]['MB'][0]:,.0f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     "Each seed is one run of the command: its history, its seconds and its own peak of memory"
     _, run = bench('budget')

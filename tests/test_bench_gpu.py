@@ -32,6 +32,7 @@ def scripts(monkeypatch, memory_given_back):
 def gpu(scripts): return scripts('gpu')[0]
 
 
+@pytest.mark.slow
 def test_rehearsal(scripts, tmp_path, capsys):
     experiments = 'book', 'ours', 'resnet18-128', 'resnet50-224', 'best-128'
     on_gpu = torch.cuda.is_available()
@@ -62,6 +63,7 @@ def test_rehearsal(scripts, tmp_path, capsys):
     with pytest.raises(SystemExit): run('book', 'ours', '--tiny', '--json', tmp_path/'one.json')
 
 
+@pytest.mark.slow
 def test_checks_rehearsed(scripts, tmp_path, capsys):
     check, run = scripts('gpu_check')
     run('--tiny', '--commit', 'none', '--json', tmp_path/'gpu-check.json')

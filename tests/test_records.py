@@ -69,6 +69,7 @@ def test_the_readers_of_records_are_found():
     assert found >= {'08_training', '09_progressive_resizing', '14_ten_minutes', 'index', 'README'}
 
 
+@pytest.mark.slow
 def test_run_folders_become_a_record(command, of_command, small, tmp_path):
     words = ['--data', small, '--recipe', 'book', *SMALL_NET, '--progressive', '32', '--epochs', 1]
     for seed in 0, 1: assert command('train', *words, '--seed', seed, '--out', tmp_path/f'run-{seed}')[0] == 0
