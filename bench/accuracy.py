@@ -3,14 +3,12 @@
 usage: python bench/accuracy.py EXPERIMENT --json FILE [--seeds 0 1 2] [--epochs 5] [--size 64]
 
 Images are decoded once, resized to 9/8 of `--size` and held in memory; training takes a random crop of `--size` and a
-random flip, validation the middle. Runs already in FILE are kept, so a stopped experiment goes on where it was.
+random flip, validation the middle. That is no recipe of the course but the plainest input, the same for all that stands
+here, for nets that have no name and for losses and schedules that no recipe has. Runs already in FILE are kept.
 """
-import argparse
 import random
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,14 +23,14 @@ from fastcore.parallel import parallel
 from PIL import Image
 from torch import nn
 
-from measure import save, start
-from resnet_course.cost import cost_table
+from runner import Record, by_seed, cost, line, seed_options
 from resnet_course.data import find_data, list_images
 from resnet_course.heads import fc_head, pool_head
 from resnet_course.inception import aux_loss, googlenet
 from resnet_course.layers import ConvLayer
+from resnet_course.models import create_model
 from resnet_course.resblock import PadShortcut, basic_block, conv_shortcut, pool_shortcut
-from resnet_course.resnet import ResNet, create_model, resnet18
+from resnet_course.resnet import ResNet, resnet18
 from resnet_course.train import get_learner
 
 
@@ -72,17 +70,19 @@ def paper(learn, epochs):
     learn.fit(epochs, 0.1, wd=1e-4, cbs=ReduceLROnPlateau(monitor='valid_loss', patience=1))
 
 
+NARROW = "ResNet-18 with 32 channels after the stem"
+
 # name: (what it asks, {variant: (makes the net from n_out, trains it, batch size)})
 EXPERIMENTS = {
     'depth': ("Plain and residual nets of 20 and 56 layers (claim D1), 32 channels after the stem", {
-        f'{name}, {depth} layers': (partial(ResNet, layers=layers, width=32, block=block, shortcut=shortcut), one_cycle, 128)
+        f'{name}, {depth} layers': (partial(ResNet, layers=n, width=32, block=block, shortcut=shortcut), one_cycle, 128)
         for name, block, shortcut in (('plain', usual_block, NoShortcut), ('residual', usual_block, pool_shortcut),
                                       ('residual from zero', basic_block, pool_shortcut))
-        for depth, layers in ((20, [2, 2, 2, 2]), (56, [6, 7, 7, 6]))}),
+        for depth, n in ((20, [2, 2, 2, 2]), (56, [6, 7, 7, 6]))}),
     'shortcuts': ("ResNet-18 with three shortcuts (claim S1)", {
         name: (partial(resnet18, shortcut=shortcut), one_cycle, 128)
         for name, shortcut in (('pad', PadShortcut), ('conv', conv_shortcut), ('pool', pool_shortcut))}),
-    'recipe': ("The residual paper's training recipe beside one-cycle (claim D3), ResNet-18 with 32 channels after the stem", {
+    'recipe': (f"The residual paper's training recipe beside one-cycle (claim D3), {NARROW}", {
         "paper's recipe": (partial(resnet18, width=32), paper, 256),
         'one-cycle': (partial(resnet18, width=32), one_cycle, 128)}),
     'heads': ("One convolutional body with three heads (chapter 3)", {
@@ -103,7 +103,8 @@ def decode(file, side):
 
 class Crops:
     "Images and labels; `size` pixels at a random place, half of them mirrored, or the middle"
-    def __init__(self, images, labels, size, train): self.images, self.labels, self.size, self.train = images, labels, size, train
+    def __init__(self, images, labels, size, train):
+        self.images, self.labels, self.size, self.train = images, labels, size, train
     def __len__(self): return len(self.images)
     def __getitem__(self, i):
         spare = self.images.shape[-1]-self.size
@@ -130,7 +131,8 @@ def loaders(tensors, size, bs):
     def batches(split, train):
         return DataLoader(Crops(*tensors[split], size, train), bs=bs if train else 256, shuffle=train, drop_last=train,
                           after_batch=lambda b: ((b[0].float()-mean)/std, b[1]), device=torch.device('cpu'))
-    return DataLoaders(batches('train', True), batches('val', False), batches('train', False), device=torch.device('cpu'))
+    parts = ('train', True), ('val', False), ('train', False)
+    return DataLoaders(*(batches(*part) for part in parts), device=torch.device('cpu'))
 
 
 class Clock(Callback):
@@ -140,64 +142,33 @@ class Clock(Callback):
     def after_epoch(self): self.seconds.append(time.perf_counter()-self.began)
 
 
-def history(learn):
-    "What the recorder and the clock of a learner noted, a dict an epoch"
+def history(learn, clock):
+    "What the recorder of a learner and its clock noted, a dict an epoch"
     names = 'train_loss', 'valid_loss', 'accuracy', 'seconds'
-    rows = [[*values, s] for values, s in zip(learn.recorder.values, learn.clock.seconds)]
-    return [{'epoch': i, **{name: round(float(v), 6) for name, v in zip(names, row)}} for i, row in enumerate(rows, 1)]
+    rows = [[*values, s] for values, s in zip(learn.recorder.values, clock.seconds, strict=True)]
+    return [{'epoch': i, **{name: round(float(v), 6) for name, v in zip(names, row, strict=True)}}
+            for i, row in enumerate(rows, 1)]
 
 
 def train(make, fit, bs, seed, args, classes, tensors):
     "One run: the history of its epochs, and at the end loss and accuracy on the training images as they are"
     set_seed(seed, reproducible=True)
-    learn = get_learner(loaders(tensors, args.size, bs), make(len(classes)), cbs=Clock())
+    learn = get_learner(loaders(tensors, args.size, bs), make(len(classes)), cbs=(clock := Clock()))
     with learn.no_bar(), learn.no_logging():
         fit(learn, args.epochs)
-        rows = history(learn)
+        rows = history(learn, clock)
         loss, accuracy = learn.validate(ds_idx=2)
     return {'train_loss': round(loss, 6), 'train_accuracy': round(accuracy, 6), 'history': rows}
 
 
-def options(doc, experiments):
-    "The command line of a recorded experiment"
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('experiment', choices=experiments)
-    parser.add_argument('--json', type=Path, required=True)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=5)
-    parser.add_argument('--size', type=int, default=64)
-    parser.add_argument('--data', default='imagenette-160')
-    parser.add_argument('--copy', default='not named', help="which copy of the images this is, for the record")
-    args = parser.parse_args()
-    script = Path(sys.argv[0]).name
-    args.command = f'python bench/{script} {args.experiment} --data {args.data} --size {args.size} --epochs {args.epochs}'
-    return args
-
-
-def record(args, what, variants, costs, counts, run):
-    "Do the runs that `args.json` lacks, `run(variant, seed)` each, and write the file after every one"
-    result = start(args, what, {'source': args.data, **counts, 'copy': args.copy}, variants=costs)
-    done = {(r['variant'], r['seed']) for r in result['runs']}
-    for seed in args.seeds:
-        for name in variants:
-            if (name, seed) in done: continue
-            result['runs'].append({'variant': name, 'seed': seed, **run(name, seed)})
-            save(args, result)
-            history = result['runs'][-1]['history']
-            print(f"{name}, seed {seed}: accuracy {history[-1]['accuracy']:.3f}, {sum(h['seconds'] for h in history):.0f} s", flush=True)
-
-
 def main():
-    args = options(__doc__, EXPERIMENTS)
+    args = seed_options(__doc__, EXPERIMENTS)
     what, variants = EXPERIMENTS[args.experiment]
     classes, tensors = load(args.data, args.size)
-    costs = {}
-    for name, (make, _, _) in variants.items():
-        total = cost_table(make(len(classes)), args.size).iloc[-1]
-        costs[name] = {'params': int(total['params']), 'MACs': int(total['MACs'])}
-    record(args, f"{what}; {args.epochs} epochs at {args.size} px", variants, costs,
-           {split: len(labels) for split, (_, labels) in tensors.items()},
-           lambda name, seed: train(*variants[name], seed, args, classes, tensors))
+    record = Record(args, f"{what}; {args.epochs} epochs at {args.size} px", args.data,
+                    variants={name: cost(make(len(classes)), args.size) for name, (make, _, _) in variants.items()})
+    record.fill(by_seed(args, variants),
+                lambda variant, seed: train(*variants[variant], seed, args, classes, tensors), line)
 
 
 if __name__ == '__main__': main()

@@ -16,7 +16,8 @@ from fastai.torch_core import set_seed
 
 from measure import benchmark, options, source
 from resnet_course.data import get_data
-from resnet_course.fast import fast_data, fast_learner, keep_memory
+from resnet_course import step
+from resnet_course.fast import fast_data, fast_learner
 from resnet_course.resnet import resnet18
 
 
@@ -24,7 +25,7 @@ def book(dls, net): return Learner(dls, net, loss_func=CrossEntropyLossFlat(), m
 
 
 def ours(dls, net):
-    keep_memory()
+    step.keep_memory()
     return fast_learner(dls, net)
 
 
@@ -41,7 +42,9 @@ def build(args, size, make_data, make_learner):
     return {'images': len(dls.train_ds)+len(dls.valid_ds), 'run': run}
 
 
-def cases(args): return {f'{size} px': {name: partial(build, args, size, *how) for name, how in RECIPES.items()} for size in args.sizes}
+def cases(args):
+    return {f'{size} px': {name: partial(build, args, size, *how) for name, how in RECIPES.items()}
+            for size in args.sizes}
 
 
 def parser():

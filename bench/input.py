@@ -29,7 +29,8 @@ def book(source, presize, size, bs): return get_data(source, presize, size, bs, 
 
 def book_crop(source, presize, size, bs):
     tfms = aug_transforms(size=size, min_scale=0.35, max_rotate=0, max_warp=0, max_zoom=1, max_lighting=0)
-    return book(source, presize, size, bs).new(after_batch=[IntToFloatTensor(), *tfms, Normalize.from_stats(*imagenet_stats)])
+    tfms = [IntToFloatTensor(), *tfms, Normalize.from_stats(*imagenet_stats)]
+    return book(source, presize, size, bs).new(after_batch=tfms)
 
 
 def vision(source, presize, size, bs):
@@ -59,13 +60,15 @@ def build(args, size, make, times, does):
     return {'does': does, 'images': n*args.bs, 'run': partial(take, loader, n)}
 
 
-def cases(args): return {f'{size} px': {name: partial(build, args, size, *how) for name, how in LOADERS.items()} for size in args.sizes}
+def cases(args):
+    return {f'{size} px': {name: partial(build, args, size, *how) for name, how in LOADERS.items()}
+            for size in args.sizes}
 
 
 def parser():
     parser = options(__doc__, 7, [64, 128, 224], threads=1)
     parser.add_argument('--bs', type=int, default=128)
-    parser.add_argument('--batches', type=int, default=3, help="that the slow loaders give in a turn; the fast ones give more")
+    parser.add_argument('--batches', type=int, default=3, help="of a slow loader in a turn; fast ones give more")
     return parser
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 import psutil
 import torch
 
-from measure import begin, in_fresh_process, options, peak_mb, save
+from measure import begin, options
+from runner import in_fresh_process, peak_mb
 
 
 def cases(name, words):
@@ -23,7 +24,8 @@ def cases(name, words):
     bench = import_module(name)
     args = bench.parser().parse_args(words)
     torch.set_num_threads(args.threads)
-    return {case: {'imports alone': lambda: {'run': lambda: None}, **variants} for case, variants in bench.cases(args).items()}
+    nothing = {'imports alone': lambda: {'run': lambda: None}}
+    return {case: {**nothing, **variants} for case, variants in bench.cases(args).items()}
 
 
 def peak(name, words, case, variant):
@@ -39,8 +41,9 @@ def peak(name, words, case, variant):
 
 
 def table(runs):
-    rows = [{'case': run['case'], 'variant': run['variant'], **{k: median(run[k]) for k in ('MB', 'worker', 'mapped')}} for run in runs]
-    return pd.DataFrame(rows).to_string(index=False, float_format='{:,.0f}'.format)
+    rows = [{k: median(v) if isinstance(v, list) else v for k, v in run.items()} for run in runs]
+    columns = ['case', 'variant', 'MB', 'worker', 'mapped']
+    return pd.DataFrame(rows, columns=columns).to_string(index=False, float_format='{:,.0f}'.format)
 
 
 def parser():
@@ -53,16 +56,16 @@ def parser():
 def main():
     args = parser().parse_args()
     record = begin(args, "Peak memory of loaders, training steps and whole epochs")
-    for name in args.benchmarks:
-        words = ['--data', args.data, '--sizes', *map(str, args.sizes), *(['--bs', str(args.bs)] if args.bs else [])]
-        for case, variants in cases(name, words).items():
-            label = f'{name}, {case}'
-            if label in {run['case'] for run in record['runs']}: continue
-            for variant in variants:
-                rounds = [in_fresh_process(peak, name, words, case, variant) for _ in range(args.rounds)]
-                record['runs'].append({'case': label, 'variant': variant, **{k: [r[k] for r in rounds] for k in rounds[0]}})
-            save(args, record)
-    print(table(record['runs']))
+    words = ['--data', args.data, '--sizes', *map(str, args.sizes), *(['--bs', str(args.bs)] if args.bs else [])]
+    found = {f'{name}, {case}': (name, case, variants)
+             for name in args.benchmarks for case, variants in cases(name, words).items()}
+
+    def run(case):
+        name, its_case, variants = found[case]
+        rounds = {v: [in_fresh_process(peak, name, words, its_case, v) for _ in range(args.rounds)] for v in variants}
+        return [{'variant': v, **{k: [r[k] for r in rs] for k in rs[0]}} for v, rs in rounds.items()]
+    record.fill(({'case': case} for case in found), run)
+    print(table(record.runs))
 
 
 if __name__ == '__main__': main()

@@ -14,8 +14,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from measure import benchmark, options, source
-from resnet_course.fast import fast_data, fast_learner, fused_adam, keep_memory, matmul_convs
+from resnet_course import step
+from resnet_course.fast import fast_data, fast_learner
 from resnet_course.resnet import resnet18
+from resnet_course.step import fused_adam, matmul_convs
 from resnet_course.train import best_precision
 
 
@@ -29,7 +31,8 @@ def learner(dls):
 
 def loop(dls):
     half = best_precision('cpu') == 'bf16'
-    net = matmul_convs(resnet18(len(dls.vocab))).to(memory_format=torch.channels_last if half else torch.contiguous_format)
+    layout = torch.channels_last if half else torch.contiguous_format
+    net = matmul_convs(resnet18(len(dls.vocab))).to(memory_format=layout)
     opt = fused_adam(net.parameters()).opt
 
     def forward(x, y):
@@ -67,7 +70,7 @@ def build(dls, args, make):
 def cases(args):
     def data(size):
         dls = fast_data(*source(args, size), size, args.bs, device='cpu')
-        for dl, n in zip(dls.loaders, (args.images, args.images//3)): dl.n = min(dl.n, n)
+        for dl, n in zip(dls.loaders, (args.images, args.images//3), strict=True): dl.n = min(dl.n, n)
         return dls
     return {f'{size} px': {name: partial(build, cache(partial(data, size)), args, make)
                            for name, make in (('bare loop', loop), ('Learner', learner))} for size in args.sizes}
@@ -82,7 +85,7 @@ def parser():
 
 def main():
     args = parser().parse_args()
-    keep_memory()
+    step.keep_memory()
     benchmark(args, "What fastai's Learner adds to a bare PyTorch loop, ResNet-18", cases(args), 'bare loop')
 
 

@@ -20,8 +20,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure import benchmark, options
-from resnet_course.fast import fused_adam, keep_memory, matmul_convs
-from resnet_course.resnet import create_model
+from resnet_course import step
+from resnet_course.models import create_model
+from resnet_course.step import fused_adam, matmul_convs
 from resnet_course.train import best_precision
 
 LIBRARIES = {
@@ -33,7 +34,7 @@ LIBRARIES = {
 
 
 def build(args, size, name, library, ordinary):
-    if not ordinary: keep_memory()
+    if not ordinary: step.keep_memory()
     torch.manual_seed(0)
     net, bs = LIBRARIES[library](name), args.bs*64//size
     if library == 'ours' and not ordinary: matmul_convs(net)
@@ -42,7 +43,9 @@ def build(args, size, name, library, ordinary):
     opt = torch.optim.AdamW(net.parameters()) if ordinary else fused_adam(net.parameters())
     x, y = torch.randn(bs, 3, size, size).contiguous(memory_format=layout), torch.randint(10, (bs,))
 
-    def run(steps=max(1, args.steps*64**2//size**2)):
+    turn = max(1, args.steps*64**2//size**2)
+
+    def run(steps=turn):
         for _ in range(steps):
             with torch.autocast('cpu', torch.bfloat16, enabled=best_precision('cpu') == 'bf16' and not ordinary):
                 loss = cross_entropy(net(x), y)

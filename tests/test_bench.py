@@ -1,8 +1,10 @@
-"Experiments and benchmarks can be run again: each record grows by what it lacks, and its ratios follow from what was measured"
+"Experiments and benchmarks can be run again: a record grows by what it lacks, its ratios follow from what was measured"
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from conftest import ROOT, SMALL_NET, slow
 
 from resnet_course.cost import cost_table
+from resnet_course.recipes import read_recipe
 
 
 @pytest.fixture
@@ -33,18 +36,22 @@ def accuracy(bench, monkeypatch):
     "bench/accuracy.py with one small experiment more"
     script, run = bench('accuracy')
     head = script.with_head(lambda n: script.pool_head(256, n))
-    monkeypatch.setitem(script.EXPERIMENTS, 'small', ("Twice the same", {name: (head, script.one_cycle, 8) for name in 'ab'}))
+    twice = dict.fromkeys('ab', (head, script.one_cycle, 8))
+    monkeypatch.setitem(script.EXPERIMENTS, 'small', ("Twice the same", twice))
     return run
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_a_stopped_experiment_goes_on(accuracy, small, tmp_path, capsys):
     file = tmp_path/'small.json'
     words = ['small', '--data', small, '--size', 32, '--epochs', 2, '--json', file]
     accuracy(*words, '--seeds', 0)
     first = json.loads(file.read_text())
     a, b = first['runs']
-    assert {**a, 'variant': 'b', 'history': [{**h, 'seconds': 0} for h in a['history']]} == {**b, 'history': [{**h, 'seconds': 0} for h in b['history']]}
-    assert [h['epoch'] for h in a['history']] == [1, 2] and first['data']['train'] == 24 and first['variants']['a']['params'] > 0
+    a0, b0 = ([{**h, 'seconds': 0} for h in r['history']] for r in (a, b))
+    assert {**a, 'variant': 'b', 'history': a0} == {**b, 'history': b0}
+    assert [h['epoch'] for h in a['history']] == [1, 2] and first['data']['train'] == 24
+    assert first['variants']['a']['params'] > 0
     accuracy(*words, '--seeds', 0, 1)
     runs = json.loads(file.read_text())['runs']
     assert runs[:2] == first['runs'] and [(r['variant'], r['seed']) for r in runs[2:]] == [('a', 1), ('b', 1)]
@@ -55,15 +62,53 @@ def test_turns_and_ratios(bench):
     measure, _ = bench('measure')
     called = []
     make = lambda name, **facts: lambda: {'images': 8, 'run': lambda: called.append(name), **facts}  # noqa: E731
-    runs = measure.measure({name: make(name, MACs=n) for name, n in zip('abc', (6, 3, 6))}, 4, 'a')
+    runs = measure.measure({name: make(name, MACs=n) for name, n in zip('abc', (6, 3, 6), strict=True)}, 4, 'a')
     assert ''.join(called) == 'abcbcacababc' and [len(run['seconds']) for run in runs] == [4, 4, 4]
-    for run, seconds in zip(runs, ([1, 2, 3], [2, 6, 3], [1, 1, 3])): run['seconds'] = seconds
+    for run, seconds in zip(runs, ([1, 2, 3], [2, 6, 3], [1, 1, 3]), strict=True): run['seconds'] = seconds
     measure.ratios(runs, 'a')
     assert [run['ratio'] for run in runs] == [1, 2, 1] and [run['ratio per MAC'] for run in runs] == [1, 4, 1]
     first = measure.table([{'case': 'x', **run} for run in runs], 'a').splitlines()[2].split()
     assert first == ['x', 'b', '3', '1', '4', '2', '4']
 
 
+def test_runs_made_elsewhere_say_so(bench, small, tmp_path):
+    "A record keeps the commit and the machine of its first runs; a run of another commit names its own"
+    runner, _ = bench('runner')
+    def grow(commit, seeds):
+        args = SimpleNamespace(json=tmp_path/'r.json', commit=commit, command='a command', copy='none')
+        record = runner.Record(args, "What", small)
+        record.fill([{'variant': 'a', 'seed': s} for s in seeds], lambda variant, seed: {'history': [commit]})
+        return json.loads(args.json.read_text())
+    first = grow('one', [0])
+    assert first['commit'] == 'one' and first['runs'] == [{'variant': 'a', 'seed': 0, 'history': ['one']}]
+    grown = grow('two', [0, 1])
+    new = {'variant': 'a', 'seed': 1, 'history': ['two'], 'commit': 'two'}
+    assert grown == {**first, 'runs': [*first['runs'], new]}
+
+
+@pytest.mark.slow
+def test_tricks_are_recipes(bench, small, tmp_path, monkeypatch):
+    "Each variant is recorded as the recipe that was trained, nothing open; they differ in what their names say"
+    script, run = bench('tricks')
+    changes = 'base', 'antialiased stem', 'growing images', 'moving average of weights'
+    file, (what, shared, variants) = tmp_path/'tricks.json', script.EXPERIMENTS['tricks']
+    some, small_net = {name: variants[name] for name in changes}, {'net_options': {'width': 8}, 'presize': 64}
+    monkeypatch.setitem(script.EXPERIMENTS, 'tricks', (what, {**shared, **small_net}, some))
+    run('tricks', '--data', small, '--size', 64, '--epochs', 3, '--seeds', 1, '--json', file)
+    record = json.loads(file.read_text())
+    of = {name: read_recipe(v['recipe']) for name, v in record['variants'].items()}
+    assert {r['variant'] for r in record['runs']} == set(of) == set(some)
+    base = of['base']
+    assert (base.sizes, base.bs, base.mirror, base.net_options) == ((64,)*3, 24, True, {'width': 8})
+    assert of['antialiased stem'] == replace(base, net='blurred18')
+    assert of['growing images'] == replace(base, sizes=(32, 48, 64))
+    assert of['moving average of weights'] == replace(base, averaging=0.98, average_from=0.)
+    assert [h['size'] for h in record['runs'][2]['history']] == [32, 48, 64]
+    last = {tuple(r['history'][-1][k] for k in ('train_loss', 'valid_loss')) for r in record['runs']}
+    assert len(last) == len(some), "a change changed nothing"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('name, base, words', [
     ('input', 'ours', ['--bs', 4, '--batches', 1, '--rounds', 3]),
     slow('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--steps', 1, '--builds', 2, '--rounds', 1]),
@@ -85,8 +130,9 @@ def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, caps
     for r in record['runs']:
         assert (seconds[r['variant']] > 0).all() and len(r['seconds']) == args.rounds*getattr(args, 'builds', 1)
         assert r['ratio'] == pytest.approx(np.median(seconds[r['variant']]/seconds[base]))
-        line, = [line for line in out.splitlines() if line.strip().startswith(f"{case} ") and f" {r['variant']} " in line and
-                 f"{np.median(1/seconds[r['variant']]):,.0f} " in line]
+        told = f" {r['variant']} ", f"{np.median(1/seconds[r['variant']]):,.0f} "
+        lines = [line for line in out.splitlines() if line.strip().startswith(f"{case} ")]
+        assert sum(all(words in line for words in told) for line in lines) == 1
     if name == 'step':
         layers = cost_table(script.create_model('resnet18', 10), 32)
         first = layers[layers['kind'] == 'Conv2d'].iloc[0]['MACs']  # the image needs no gradient
@@ -117,5 +163,6 @@ def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     a, b = json.loads(file.read_text())['runs']
     assert [a['seed'], b['seed']] == [0, 1] and len(a['history']) == len(b['history']) == 2 and len(big)
     for r in (a, b): assert sum(h['seconds'] for h in r['history']) < r['wall'] < 120 and 200 < r['MB'] < 1500
-    with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], tmp_path/'refused.json', '--seeds', 0, '--', '--size', 33)
-    assert not (tmp_path/'refused.json').exists()
+    refused = tmp_path/'refused.json'
+    with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], refused, '--seeds', 0, '--', '--bs', 25)
+    assert not refused.exists()

@@ -1,6 +1,6 @@
 "The GPU benchmark is rehearsed whole on the CPU, with a tiny net on the digits: what it writes can be read and goes on"
-import importlib.util
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -8,53 +8,76 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from resnet_course.recipes import read_recipe
 from resnet_course.results import read_result, summary
 
-pytestmark = [pytest.mark.filterwarnings(f'ignore:{says}:UserWarning:fastai[.]callback[.]fp16')  # to_fp16, as the book has it, on a CPU
-              for says in ('CUDA is not available', 'torch[.]cuda[.]amp[.]GradScaler is enabled')]
+pytestmark = pytest.mark.filterwarnings('ignore')  # to_fp16, as the book has it, warns on a CPU
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    "bench/gpu.py as a module; `gpu.run` takes the words of a command line"
+def scripts(monkeypatch, memory_given_back):
+    "A script of bench/ as a module, and a function that takes the words of its command line"
     monkeypatch.syspath_prepend(str(ROOT/'bench'))
-    spec = importlib.util.spec_from_file_location('gpu', ROOT/'bench'/'gpu.py')
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
 
-    def run(*words):
-        monkeypatch.setattr(sys, 'argv', ['gpu.py', *map(str, words)])
-        bench.main()
-    bench.run = run
-    return bench
+    def load(name):
+        def run(*words):
+            monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, words)])
+            script.main()
+        script = import_module(name)
+        return script, run
+    return load
+
+
+@pytest.fixture
+def gpu(scripts): return scripts('gpu')[0]
 
 
 @pytest.mark.slow
-def test_rehearsal(gpu, tmp_path, capsys):
-    experiments = 'check', 'book', 'ours', 'resnet18-128', 'resnet50-224', 'best-128'
+def test_rehearsal(scripts, tmp_path, capsys):
+    experiments = 'book', 'ours', 'resnet18-128', 'resnet50-224', 'best-128'
     on_gpu = torch.cuda.is_available()
     words = '--tiny', '--commit', 'none', '--json', tmp_path/'gpu-{}.json'
-    gpu.run(*experiments, *words)
+    gpu, run = scripts('gpu')
+    run(*experiments, *words)
     first = capsys.readouterr().out
-    for name in experiments[1:]:
+    for name in experiments:
         record, epochs = read_result(f'gpu-{name}', tmp_path)
-        skipped = [v for v, (_, recipe) in gpu.EXPERIMENTS[name][1].items() if recipe.get('graph') and not on_gpu]
+        skipped = [v for v, about in record['variants'].items() if about['graph'] and not on_gpu]
         assert {*epochs['variant'], *skipped} == {*record['variants']} == {*gpu.EXPERIMENTS[name][1]}
         assert (epochs['seconds'] >= epochs['train_seconds']).all() and (epochs['train_seconds'] > 0).all()
         assert record['commit'] == 'none' and record['data']['source'] == 'digits' and record['precision']
         assert all(run['seed'] == 0 and run['setup'] > 0 for run in record['runs'])
         assert len(summary(f'gpu-{name}', folder=tmp_path))
+        for variant, about in record['variants'].items():
+            recipe, meant = read_recipe(about['recipe']), gpu.EXPERIMENTS[name][1][variant][1]
+            assert recipe.mirror is False and about['params'] > 0  # digits; nothing is left open
+            assert (recipe.optimiser, recipe.lr, recipe.pipeline) == (meant.optimiser, meant.lr, meant.pipeline)
         for variant in skipped: assert f'{name}: {variant}: skipped, it needs CUDA' in first
-    record, rows = read_result('gpu-check', tmp_path)
-    done = {run['variant'] for run in record['runs']}
-    assert done == {*gpu.CHECKS} - ({*gpu.NEED_CUDA} if not on_gpu else set())
-    assert rows['dB'].min() > 40 and rows['images/s'].min() > 0 and 'fault' not in rows
+    assert skipped == [] and [v for v in gpu.EXPERIMENTS['ours'][1] if f'ours: {v}: skipped' in first] == (
+        [] if on_gpu else ['ResNet-18, 128 px, graph'])
 
     files = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    gpu.run(*experiments, *words)  # all is there: nothing is run again
+    run(*experiments, *words)  # all is there: nothing is run again
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files
-    with pytest.raises(SystemExit): gpu.run('book', '--tiny', '--commit', 'none', '--json', tmp_path/'gpu-ours.json')
-    with pytest.raises(SystemExit): gpu.run('book', 'ours', '--tiny', '--json', tmp_path/'one.json')
+    with pytest.raises(SystemExit): run('book', '--tiny', '--commit', 'none', '--json', tmp_path/'gpu-ours.json')
+    with pytest.raises(SystemExit): run('book', 'ours', '--tiny', '--json', tmp_path/'one.json')
+
+
+@pytest.mark.slow
+def test_checks_rehearsed(scripts, tmp_path, capsys):
+    check, run = scripts('gpu_check')
+    run('--tiny', '--commit', 'none', '--json', tmp_path/'gpu-check.json')
+    record, rows = read_result('gpu-check', tmp_path)
+    done, needy = {run['variant'] for run in record['runs']}, set() if torch.cuda.is_available() else {*check.NEED_CUDA}
+    assert done == {*check.CHECKS} - needy and record['commit'] == 'none'
+    assert rows['dB'].min() > 40 and rows['images/s'].min() > 0 and 'fault' not in rows
+    out = capsys.readouterr().out
+    for name in needy: assert f'check {name}: skipped, it needs CUDA' in out
+
+
+def test_a_field_that_is_not_read_is_refused(gpu):
+    recipe = gpu.replace(gpu.OURS18, averaging=0.99)
+    with pytest.raises(ValueError, match='averaging'): gpu.load(SimpleNamespace(data='digits', device='cpu'), recipe)
 
 
 def test_when_a_target_is_reached(gpu):

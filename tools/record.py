@@ -4,10 +4,24 @@ usage: python tools/record.py RESULT.json --what "one line" --copy "which copy o
 """
 import argparse
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
 import pandas as pd
+
+from resnet_course.run import read_config
+
+SAME = 'recipe', 'data', 'classes', 'counts', 'skip_broken', 'precision', 'machine', 'versions'
+
+
+def command(options):
+    "The words that were given, but for those of one run alone"
+    words = [(f"--{name.replace('_', '-')}", value) for name, value in options.items()
+             if name not in ('seed', 'out', 'resume', 'device')]
+    def told(value): return ','.join(map(str, value)) if isinstance(value, list) else str(value)
+    words = [word for name, value in words for word in ([name] if value is True else [name, told(value)])]
+    return shlex.join(['resnet-course', 'train', *words, '--seed', 'SEED'])
 
 
 def main():
@@ -19,21 +33,23 @@ def main():
     parser.add_argument('--commit', help="of the code that ran; default: the checkout's")
     parser.add_argument('--note', default='')
     args = parser.parse_args()
-    configs = [json.loads((run/'config.json').read_text()) for run in args.runs]
-    same = [{**c['options'], 'seed': None} for c in configs]
-    if any(s != same[0] for s in same):
-        parser.error("the runs differ in more than their seed; record one experiment at a time")
-    words = ' '.join(f"--{k.replace('_', '-')} {','.join(map(str, v)) if isinstance(v, list) else v}"
-                     for k, v in same[0].items() if v is not None)
-    commit = args.commit or subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip()
+    configs = [read_config(run) for run in args.runs]
+    seeds = [config['recipe'].pop('seed') for config in configs]  # the rest of a recipe is that of all runs
     first = configs[0]
+    for config, run in zip(configs, args.runs, strict=True):
+        for name in SAME:
+            if config[name] == first[name]: continue
+            entries = config[name].items() if name == 'recipe' else ()
+            what = ', '.join(f'{k} {v}' for k, v in entries if v != first[name][k]) or name
+            parser.error(f"{run} differs from {args.runs[0]} in {what}; record one experiment at a time")
+    if 'options' not in first: parser.error(f"{args.runs[0]} was not made by the command, which could be given again")
+    commit = args.commit or subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True).strip()
     args.result.write_text(json.dumps({
-        'name': args.result.stem, 'what': args.what, 'command': f'resnet-course train {words} --seed SEED',
-        'commit': commit, 'note': args.note,
-        'data': {'source': first['spec']['data'], **first['counts'], 'copy': args.copy},
-        'precision': first['spec']['precision'], 'machine': first['machine'], 'versions': first['versions'],
-        'runs': [{'seed': c['spec']['seed'], 'history': pd.read_csv(run/'history.csv').round(6).to_dict('records')}
-                 for c, run in zip(configs, args.runs, strict=True)],
+        'name': args.result.stem, 'what': args.what, 'command': command(first['options']), 'recipe': first['recipe'],
+        'commit': commit, 'note': args.note, 'data': {'source': first['data'], **first['counts'], 'copy': args.copy},
+        'precision': first['precision'], 'machine': first['machine'], 'versions': first['versions'],
+        'runs': [{'seed': seed, 'history': pd.read_csv(run/'history.csv').round(6).to_dict('records')}
+                 for seed, run in zip(seeds, args.runs, strict=True)],
     }, indent=1) + '\n')
 
 

@@ -1,6 +1,7 @@
 "The results page: every file of results/, as it stands when the site is built"
 import json
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -60,12 +61,24 @@ def table(columns, rows):
             f'<tbody>{body}</tbody></table></div>')
 
 
+def recipe(entries):
+    "A recipe in words: a size for each epoch is long, so equal ones are counted"
+    def told(name, value):
+        if name == 'sizes': return ', '.join(f'{len(list(same))} x {size} px' for size, same in groupby(value))
+        return ', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else str(value)
+    hidden = {'version', *(() if entries['averaging'] else ('average_from',))}
+    if entries['pipeline'] == 'book': hidden |= {'min_scale', 'valid_scale'}  # it has crops of its own
+    said = {name: value for name, value in entries.items() if name not in hidden and value}
+    return escape('; '.join(f"{name.replace('_', ' ')} {told(name, value)}" for name, value in said.items()))
+
+
 def experiment(file):
     r = json.loads(file.read_text())
     trained = all('accuracy' in (run.get('history') or [{}])[-1] for run in r['runs'])
     m,data = r['machine'],r['data']
     facts = {
         'Command': f"<code>{escape(r['command'])}</code>",
+        **({'Recipe': recipe(r['recipe'])} if 'recipe' in r else {}),
         'Images': escape(f"{data['source']}: {data['train']:,} to train on, {data['val']:,} held out; {data['copy']}"),
         'Precision': escape(r['precision']),
         'Machine': escape(f"{m['cpu']}, {m['cores']} cores, {m['threads']} thread{'s'*(m['threads']>1)}; "
