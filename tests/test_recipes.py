@@ -94,7 +94,7 @@ def test_what_is_left_open_is_the_data_sets():
 
 @pytest.mark.parametrize('entries, says', [
     ('fats', "'fats' is no recipe; did you mean fast"), ('', 'is no recipe'),
-    ({'learning_rate': 1}, "'learning_rate' is no field of a recipe; did you mean"),
+    ({'learning_rate': 1}, "'learning_rate' is no field of a recipe; take net, "),
     ({'size': 64}, 'did you mean sizes'), ({'Lr': 1}, 'lr'), ({1: 2}, '1 is no field'), (None, 'recipe'), (5, 'recipe'),
     (['fast'], 'recipe'), (Recipe, 'recipe')])
 def test_what_is_no_recipe(entries, says, tmp_path):
@@ -533,7 +533,7 @@ NO_MODEL = 'no model of this course'
 
 
 @pytest.mark.parametrize('change, says', [
-    (lambda s: s | {'schema': SCHEMA+1}, 'has schema 2, this package reads up to 1; update resnet_course'),
+    (lambda s: s | {'schema': SCHEMA+1}, 'has schema 2, and this package reads up to 1; update resnet_course'),
     (lambda s: s | {'schema': 'two'}, NO_MODEL), (lambda s: [1, 2], NO_MODEL), (without('classes'), NO_MODEL),
     (lambda s: s | {'net': 'resnet19'}, NO_MODEL), (lambda s: s | {'classes': ['3']}, NO_MODEL),
     (without('presize'), NO_MODEL), (lambda s: s | {'classes': None}, NO_MODEL)])
