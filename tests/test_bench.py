@@ -164,5 +164,6 @@ def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     assert [a['seed'], b['seed']] == [0, 1] and len(a['history']) == len(b['history']) == 2 and len(big)
     for r in (a, b): assert sum(h['seconds'] for h in r['history']) < r['wall'] < 120 and 200 < r['MB'] < 1500
     refused = tmp_path/'refused.json'
-    with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], refused, '--seeds', 0, '--', '--bs', 25)
+    too_many = '--size', 32, '--bs', 25
+    with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], refused, '--seeds', 0, '--', *too_many)
     assert not refused.exists()
