@@ -82,6 +82,25 @@ def imports(text):
         elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split('.')[0]
 
 
+def private_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or '').startswith('resnet_course')):
+            yield from (a.name for a in node.names if a.name.startswith('_') and not a.name.startswith('__'))
+
+
+def test_private_names_stay_in_their_module():
+    "The book's `_conv_block` is public in all but its name"
+    files = [f for folder in ('resnet_course', 'bench', 'tools', 'docs/_ext') for f in (ROOT/folder).glob('*.py')]
+    found = {f.name: set(private_imports(f)) - {'_conv_block'} for f in files}
+    assert not {name: names for name, names in found.items() if names}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_modules_fit_a_reading(name):
+    lines = (ROOT/'resnet_course'/f'{name}.py').read_text().count('\n')
+    assert lines <= 300, f"{name} has {lines} lines: give a part of it a module of its own"
+
+
 def code_of(path):
     if path.suffix == '.py': return path.read_text()
     cells = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']

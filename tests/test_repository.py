@@ -138,3 +138,10 @@ def test_dev_container_is_json_and_dependabot_looks_here():
     assert int(re.search(r'python:3\.(\d+)$', container['image'])[1]) >= 11
     updates = read('.github/dependabot.yml')['updates']
     assert {(u['package-ecosystem'], u['directory']) for u in updates} == {('pip', '/'), ('github-actions', '/')}
+
+
+def test_ruff_finds_nothing():
+    "As the pre-commit hook and CI run it, notebooks and all"
+    words = [sys.executable, '-m', 'ruff', 'check', '--no-cache']
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout
