@@ -24,8 +24,6 @@ def blurred18(n_out, **kwargs):
     return net
 
 
-MODELS['blurred18'] = blurred18  # a recipe names its net
-
 # name: (what it asks, what all variants share, {variant: what it changes}); `sizes` are shares of `--size`
 EXPERIMENTS = {
     'tricks': ("One change at a time to a short run, ResNet-18 with 32 channels after the stem",
@@ -55,14 +53,20 @@ def recipes(args, images):
     return {name: recipe(**changes) for name, changes in variants.items()}
 
 
-def main():
-    args = seed_options(__doc__, EXPERIMENTS)
+def measure(args):
     images = image_files(args.data)
     variants = recipes(args, images)
     record = Record(args, f"{EXPERIMENTS[args.experiment][0]}; {args.epochs} epochs at {args.size} px", args.data,
                     variants={name: told(recipe) for name, recipe in variants.items()})
     record.fill(by_seed(args, variants),
                 lambda variant, seed: train_recipe(replace(variants[variant], seed=seed), images), line)
+
+
+def main():
+    args = seed_options(__doc__, EXPERIMENTS)
+    MODELS['blurred18'] = blurred18  # a recipe names its net, and only here has this one a name
+    try: measure(args)
+    finally: del MODELS['blurred18']
 
 
 if __name__ == '__main__': main()
