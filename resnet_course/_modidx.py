@@ -175,6 +175,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'resnet_course.options.net_of': ('command.html#net_of', 'resnet_course/options.py'),
                                        'resnet_course.options.net_options': ('command.html#net_options', 'resnet_course/options.py'),
                                        'resnet_course.options.recipe_of': ('command.html#recipe_of', 'resnet_course/options.py'),
+                                       'resnet_course.options.size_px': ('command.html#size_px', 'resnet_course/options.py'),
                                        'resnet_course.options.train_options': ('command.html#train_options', 'resnet_course/options.py'),
                                        'resnet_course.options.whole_number': ('command.html#whole_number', 'resnet_course/options.py')},
             'resnet_course.plots': { 'resnet_course.plots.plot_confusion': ('run.html#plot_confusion', 'resnet_course/plots.py'),
