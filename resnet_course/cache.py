@@ -17,10 +17,10 @@ from fastai.vision.augment import Resize
 from fastcore.parallel import parallel
 from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
 from .errors import CourseError
-from .files import cache_home, is_ours, whole_file
+from .files import cache_home, is_ours, write_whole
 
 # %% ../nbs/96_cache.ipynb #b513367f
 def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_size=8).hexdigest()
@@ -78,7 +78,7 @@ def _write_shard(file, images):
     "Whole or absent, with a checksum"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as tmp: save_file({'images': images}, tmp, {'crc32': str(zlib.crc32(images.numpy()))})
+        write_whole(file, safetensors_bytes({'images': images}, {'crc32': str(zlib.crc32(images.numpy()))}))
     except (OSError, SafetensorError) as e:
         why = getattr(e, 'strerror', None) or e
         raise CourseError(f"cannot keep decoded images in {file.parent} ({why}); free some disk, make it writable, or "
