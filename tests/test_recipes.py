@@ -533,7 +533,7 @@ NO_MODEL = 'no model of this course'
 
 
 @pytest.mark.parametrize('change, says', [
-    (lambda s: s | {'schema': SCHEMA+1}, 'has schema 2, and this package reads up to 1; update resnet_course'),
+    (lambda s: s | {'schema': SCHEMA+1}, f'has schema {SCHEMA+1}, and this package reads up to {SCHEMA}; update'),
     (lambda s: s | {'schema': 'two'}, NO_MODEL), (lambda s: [1, 2], NO_MODEL), (without('classes'), NO_MODEL),
     (lambda s: s | {'net': 'resnet19'}, NO_MODEL), (lambda s: s | {'classes': ['3']}, NO_MODEL),
     (without('presize'), NO_MODEL), (lambda s: s | {'classes': None}, NO_MODEL)])
@@ -560,7 +560,7 @@ def test_run_folders_that_cannot_be_gone_on_with(refused, done, tmp_path, change
 
 
 @pytest.mark.parametrize('change, says', [
-    (lambda s: s | {'schema': 2}, 'schema 2, not 1'), (without('schema'), 'schema none'),
+    (lambda s: s | {'schema': SCHEMA+1}, f'schema {SCHEMA+1}, not {SCHEMA}'), (without('schema'), 'schema None'),
     (lambda s: [s], 'checkpoint.pt'), (lambda s: s | {'recipe': s['recipe'] | {'seed': 7}}, 'of two runs'),
     (without('rows'), 'checkpoint.pt')])
 def test_checkpoints_that_cannot_be_gone_on_with(done, tmp_path, change, says):
