@@ -9,22 +9,22 @@ __all__ = ['LIMITS', 'limits_of', 'brief', 'check_limit']
 import os
 from .errors import CourseError
 
-# %% ../nbs/98_models.ipynb #ebb69a69
+# %% ../nbs/98_models.ipynb #2feb9b7a
 LIMITS = { # Least and most
     'epochs': (1, 100_000), 'size': (32, 4_096), 'presize': (32, 4_096), 'bs': (2, 65_536), 'lr': (1e-30, 1e30),
     'wd': (0, 1_000), 'smoothing': (0, 0.999), 'min_scale': (0.01, 1), 'valid_scale': (0.1, 1),
     'averaging': (0, 0.99999), 'average_from': (0, 1), 'validate': (1, 100_000), 'seed': (0, 2**63-1),
-    'version': (1, 1), 'layers': (1, 1_000), 'width': (4, 4_096), 'n_in': (1, 4_096), 'n_out': (1, 100_000),
-    'workers': (0, 4*(os.cpu_count() or 1))}
+    'version': (1, 1), 'layers': (1, 1_000), 'expansion': (1, 4), 'width': (4, 4_096), 'n_in': (1, 4_096),
+    'n_out': (1, 100_000), 'workers': (0, 4*(os.cpu_count() or 1))}
 
-# %% ../nbs/98_models.ipynb #cdb3eca1
+# %% ../nbs/98_models.ipynb #b32bc253
 def limits_of(
     name:str, # A key of `LIMITS`
 ) -> str:
     "Its limits in words"
     low,high = LIMITS[name]
-    most = '2**63-1' if high==2**63-1 else f'{high:,}' if isinstance(high, int) else f'{high:g}'
-    return f"{low} or more, at most {most}"
+    most = '2**63-1' if high==2**63-1 else f'{high:,}' if isinstance(high, int) else f'{high:g}'.replace('+', '')
+    return f"{'above 0' if 0<low<1e-9 else f'{low} or more'}, at most {most}"
 
 # %% ../nbs/98_models.ipynb #295d8e61
 def brief(
