@@ -6,7 +6,7 @@
 __all__ = ['SHARD', 'cache_folder', 'CachedImages', 'open_cache', 'cached_images', 'cache_file', 'CachedDL', 'remove_cache']
 
 # %% ../nbs/96_cache.ipynb #c03a10a8
-import json, os, shutil, zlib
+import json, os, re, shutil, stat, zlib
 from hashlib import blake2b
 from pathlib import Path
 import numpy as np
@@ -18,9 +18,10 @@ from fastcore.parallel import parallel
 from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
-from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
+from .data import (
+    DATASETS, ImageFiles, RGBImage, find_data, find_dataset, image_fault, image_files, refuse_broken, usual_place)
 from .errors import CourseError
-from .files import cache_home, is_ours, write_whole
+from .files import cache_home, is_ours, remove_parts, write_whole
 
 # %% ../nbs/96_cache.ipynb #b513367f
 def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_size=8).hexdigest()
@@ -42,13 +43,23 @@ def _folder_for(root, items):
     if root and is_ours(root): return root/'.resnet_course'
     return cache_home()/'images'/_digest(str(root.resolve()) if root else [_item_name(item) for item in items])
 
+# %% ../nbs/96_cache.ipynb #0ae6c7c4
+def _root_of(source):
+    "The folder of a data set that is on this machine"
+    dataset = find_dataset(source)
+    if dataset.name not in DATASETS and '://' not in dataset.where: return find_data(dataset)
+    if not (root := usual_place(dataset)).is_dir():
+        raise CourseError(f"{dataset.name} is not on this machine ({root} is no folder), so nothing is kept for it; "
+                          "give a data set that is")
+    return root
+
 # %% ../nbs/96_cache.ipynb #65acafb8
 def cache_folder(
     source, # As in `get_data`, or `ImageFiles`
 ) -> Path:
     "Where decoded images are kept: in a hidden folder beside `train/` and `val/`, else in this user's cache folder"
     if isinstance(source, ImageFiles): return _folder_for(source.root, source.items)
-    return _folder_for(find_data(source), ())
+    return _folder_for(_root_of(source), ())
 
 # %% ../nbs/96_cache.ipynb #bdc5f387
 SHARD = 64_000_000 # Bytes of a shard, at most
@@ -61,7 +72,12 @@ def _made_from(items, root, presize):
         s = os.stat(item)
         name = Path(item).relative_to(root).as_posix() if root else os.path.abspath(item)
         return [name, s.st_size, s.st_mtime_ns]
-    return _digest([[about(item) for item in items], presize, 'fastai Resize, cropped to the middle square, bilinear'])
+    how = 'upright, over white, fastai Resize, cropped to the middle square, bilinear'
+    return _digest([[about(item) for item in items], presize, how])
+
+# %% ../nbs/96_cache.ipynb #56c2363f
+_FOLDER,_FILE = r'\d+px(-part)?',r'(\d+px-((all|part)-)?)?[0-9a-f]{16}\.safetensors' # what we make, and once made
+_OURS = re.compile(rf'{_FILE}|\.{_FILE}\.[a-z0-9_]{{8}}|\.resnet_course\..*\.part') # and left unfinished
 
 # %% ../nbs/96_cache.ipynb #c59fb538
 def _decode(items, presize):
@@ -74,31 +90,33 @@ def _decode(items, presize):
     return torch.from_numpy(images), {i: fault for i,fault in enumerate(faults) if fault}
 
 # %% ../nbs/96_cache.ipynb #088a8bb3
+def _cannot_keep(folder, e):
+    return CourseError(f"cannot keep decoded images in {folder} ({getattr(e, 'strerror', None) or e}); free some disk, "
+                       "make it writable, or take the plain pipeline: get_data, pipeline='book'")
+
+# %% ../nbs/96_cache.ipynb #0ee8183d
 def _write_shard(file, images):
-    "Whole or absent, with a checksum"
+    "Whole or absent, with a checksum; what lies behind a link of that name is not ours to replace"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_symlink(): file.unlink()
+        if file.exists() and not file.is_file(): raise OSError(f"{file.name} is no file")
         write_whole(file, safetensors_bytes({'images': images}, {'crc32': str(zlib.crc32(images.numpy()))}))
-    except (OSError, SafetensorError) as e:
-        why = getattr(e, 'strerror', None) or e
-        raise CourseError(f"cannot keep decoded images in {file.parent} ({why}); free some disk, make it writable, or "
-                          "take the plain pipeline: get_data, pipeline='book'") from None
+    except (OSError, SafetensorError) as e: raise _cannot_keep(file.parent, e) from None
 
 # %% ../nbs/96_cache.ipynb #fb28a8d4
 def _open_shard(file, shape):
     "Pixels, mapped into memory, and the checksum they should have; `None` if the file is absent or not of this shape"
+    if not os.path.isfile(file): return None
     try:
         with safe_open(file, 'pt') as f: images,crc = f.get_tensor('images'),int(f.metadata()['crc32'])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError): return None
     return (images.numpy(), crc) if images.dtype==torch.uint8 and tuple(images.shape)==shape else None
 
-# %% ../nbs/96_cache.ipynb #e3735cc9
-class CachedImages:
-    "Decoded images `(n,presize,presize,3)`, bytes, in shards on the disk; from `cached_images`"
-    def __init__(self,
-        images:ImageFiles, # What to decode
-        presize:int, # Side of the decoded images, pixels
-    ):
+# %% ../nbs/96_cache.ipynb #c30bc88c
+class _Shards:
+    "Decoded images in shards on the disk: opened, made where they are missing or harmed"
+    def __init__(self, images, presize):
         self.images,self.items,self.root,self.presize = images,images.items,images.root,presize
         self.per = max(1, SHARD//(3*presize**2))  # images in a shard
         self.parts = [self.items[i:i+self.per] for i in range(0, len(self.items), self.per)]
@@ -127,6 +145,14 @@ class CachedImages:
             self.checked.add(i)
         return self.shards[i][0]
 
+# %% ../nbs/96_cache.ipynb #e3735cc9
+class CachedImages(_Shards):
+    "Decoded images `(n,presize,presize,3)`, bytes, in shards on the disk; from `cached_images`"
+    def __init__(self,
+        images:ImageFiles, # What to decode
+        presize:int, # Side of the decoded images, pixels
+    ): super().__init__(images, presize)
+
     def __len__(self): return len(self.items)
     def __getitem__(self, rows): # A number, a slice, or numbers
         "One image `(presize,presize,3)`, or some `(n,presize,presize,3)`"
@@ -153,7 +179,7 @@ class CachedImages:
 # %% ../nbs/96_cache.ipynb #fec6ad16
 def _check_room(n_bytes, folder, what):
     "Refuse what would not fit, with the sizes"
-    while not folder.exists(): folder = folder.parent
+    while not os.path.isdir(folder): folder = folder.parent
     free = shutil.disk_usage(folder).free
     if n_bytes>0.9*free:
         raise CourseError(f"{what} take {n_bytes/1e9:.2f} GB decoded, {free/1e9:.2f} GB of disk at {folder} are free; "
@@ -168,14 +194,17 @@ def open_cache(
     "Decode every image once and keep the bytes; the next time they are only opened"
     cached = CachedImages(images, presize)
     missing = [i for i,shard in enumerate(cached.shards) if shard is None]
+    if os.path.isdir(cached.folder): remove_parts(cached.folder)
     if not missing: return cached
     n_bytes = 3*presize**2*sum(len(cached.parts[i]) for i in missing)
     _check_room(n_bytes, cached.folder, f"{len(cached)} images of {presize} px")
+    try: cached.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise _cannot_keep(cached.folder, e) from None
     faults = {}
     for i in progress_bar(missing, leave=False) if progress else missing: faults.update(cached.make(i) or {})
     refuse_broken(faults, len(cached))
-    stale = set(cached.folder.glob('*.safetensors'))-set(cached.files)  # of images as they were
-    for old in stale: old.unlink(missing_ok=True)
+    stale = {f for f in cached.folder.glob('*.safetensors') if _OURS.fullmatch(f.name)}-set(cached.files)
+    for old in stale: old.unlink(missing_ok=True)  # of images as they were
     return cached
 
 # %% ../nbs/96_cache.ipynb #0fd23a34
@@ -222,13 +251,37 @@ class CachedDL(TfmdDL):
             idxs = torch.tensor(list(batch))
             yield _gather(images, first+idxs), TensorCategory(labels[idxs.to(labels.device, non_blocking=True)])
 
+# %% ../nbs/96_cache.ipynb #afd22439
+def _remove_ours(folder, kept):
+    "Delete what the cache has made in `folder`, and `folder` if it is empty then: bytes given back; `kept`: what stays"
+    freed,before = 0,len(kept)
+    remove_parts(folder)  # what is still being written stays
+    for f in sorted(folder.iterdir()):
+        try:
+            s = f.lstat()
+            if stat.S_ISDIR(s.st_mode) and re.fullmatch(_FOLDER, f.name): freed += _remove_ours(f, kept)
+            elif not stat.S_ISREG(s.st_mode) or not _OURS.fullmatch(f.name): kept[f] = 'not made by the course'
+            elif f.name.endswith('.part'): kept[f] = 'still being written'
+            else:
+                f.unlink()
+                freed += s.st_size
+        except OSError as e: kept[f] = e.strerror
+    try: folder.rmdir()
+    except OSError as e:
+        if len(kept)==before: kept[folder] = e.strerror
+    return freed
+
 # %% ../nbs/96_cache.ipynb #f1447ae9
 def remove_cache(
     source, # As in `get_data`, or `ImageFiles`
 ) -> int: # Bytes given back
-    "Delete the decoded images of `source`"
-    folder = cache_folder(source)
-    files = [f for f in folder.rglob('*') if f.is_file()]
-    size = sum(f.stat().st_size for f in files)
-    shutil.rmtree(folder, ignore_errors=True)
-    return size
+    "Delete the decoded images of `source`: only what the cache has made, nothing behind a link; what stays is named"
+    if not isinstance(source, ImageFiles) and not all(((root := _root_of(source))/s).is_dir() for s in ('train','val')):
+        raise CourseError(f"{root} holds no data set (no train/ and val/); give the folder that was trained on")
+    folder,kept,freed = cache_folder(source),{},0
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()): kept[folder] = 'not made by the course'
+    elif folder.exists(): freed = _remove_ours(folder, kept)
+    if not kept: return freed
+    named = ', '.join(f"{f.name} ({why})" for f,why in list(kept.items())[:3])
+    raise CourseError(f"{freed/1e6:,.0f} MB given back, but left in {folder.parent}: {named}"
+                      f"{f' and {len(kept)-3} more' if len(kept)>3 else ''}; remove by hand what may go")

@@ -6,16 +6,22 @@
 __all__ = ['make_parser', 'train', 'predict', 'evaluate', 'cost', 'archs', 'clean', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
-import argparse, json, re, shutil, signal, sys, warnings
+import argparse, json, shutil, signal, sys, warnings
 from pathlib import Path
+from operator import eq
+from shlex import quote
 from . import __version__
-from .errors import CourseError
-from .options import DEVICES, data_of, net_of, net_options, recipe_of, size_px, train_options, whole_number
+from .errors import CourseError, printable
+from .limits import limits_of
+from .options import (
+    DEVICES, as_flags, data_of, glue, net_of, net_options, number, path, recipe_of, size, train_options)
+from .terminal import about, complain, flush_streams, open_streams, reporter, say
 
 # %% ../nbs/92_command.ipynb #c012
 class _Parser(argparse.ArgumentParser):
     "One line for a mistake, not the whole usage"
     def error(self, message): raise CourseError(f"{message} (see {self.prog} --help)")
+    def _print_message(self, message, file=None): say(*message.splitlines(), to=file)
 
 # %% ../nbs/92_command.ipynb #c015
 def make_parser() -> argparse.ArgumentParser:
@@ -28,36 +34,38 @@ def make_parser() -> argparse.ArgumentParser:
         p.set_defaults(func=func)
         return p.add_argument
 
-    add = command('train', train, "Train a net, by default a ResNet-18 on the embedded digits, in under a minute.")
+    add = command('train', train, "Train a net, by default a ResNet-18 on the embedded digits, in about a minute.")
     train_options(add)
     net_options(add)
 
     add = command('predict', predict, "The most likely classes of images.")
-    add('model', metavar='MODEL', help="model.safetensors of a run folder")
-    add('images', metavar='IMAGE', nargs='+',
+    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
+    add('images', type=path, metavar='IMAGE', nargs='+',
         help="image files, folders of them, or -: names on standard input, one a line")
-    add('--top', type=whole_number(1, ""), metavar='N', default=3, help="classes to print (default 3)")
+    add('--top', type=number('n_out'), metavar='N', default=3,
+        help=f"classes to print, {limits_of('n_out')} (default 3)")
     add('--json', action='store_true', default=False, help="one JSON object a line, with every class")
-    add('--csv', metavar='FILE', help="write the probability of every class to FILE instead")
+    add('--csv', type=path, metavar='FILE', help="write the probability of every class to FILE instead")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
     add = command('evaluate', evaluate, "How good a net is: accuracy, a line for each class, a confusion figure.")
-    add('model', metavar='MODEL', help="model.safetensors of a run folder")
-    add('data', metavar='DATA',
+    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
+    add('data', type=path, metavar='DATA',
         help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
-    add('--figure', metavar='FILE', help="where the confusion figure goes (default: beside the model)")
+    add('--figure', type=path, metavar='FILE', help="where the confusion figure goes (default: beside the model)")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
     add = command('cost', cost, "What a net costs: output shapes, memory, parameters and multiply-adds of each layer.")
     add('arch', metavar='NAME', nargs='?', help="for example resnet50")
     net_options(add)
-    add('--size', type=size_px, metavar='PX', default=224, help="side of the image (default 224)")
-    add('--classes', type=whole_number(1, ""), metavar='N', default=1000, help="default 1000")
+    add('--size', type=size, metavar='PX', default=224,
+        help=f"side of the image, {limits_of('size')} (default 224)")
+    add('--classes', type=number('n_out'), metavar='N', default=1000, help=f"{limits_of('n_out')} (default 1000)")
 
     command('archs', archs, "Every net that has a name, with its parameters and multiply-adds at 224 px.")
 
     add = command('clean', clean, "Delete the decoded images that training keeps beside a data set.")
-    add('data', metavar='DATA', help="as in train --data")
+    add('data', type=path, metavar='DATA', help="as in train --data")
 
     command('doctor', doctor, "What a bug report needs: versions, device, data found and missing, and what to do.")
     return parser
@@ -69,9 +77,10 @@ def _told_again(out, given):
     from resnet_course.run import read_config
     config = read_config(out)
     recipe = read_recipe(config['recipe'])
-    options,net = config.get('options', {}),{'arch','layers','expansion','width'}
-    usual = {'data': config['data'], 'recipe': 'fast', 'skip_broken': False}
-    for name in sorted(set(given)-{'device','workers'}):
+    options,net = config.get('options'),{'arch','layers','expansion','width'}
+    options = options if isinstance(options, dict) else {}
+    usual = {'recipe': 'fast', 'skip_broken': False}
+    for name in sorted(set(given)-{'data','device','workers'}):
         value = given[name]
         if name in usual: same = value==options.get(name, usual[name])
         elif name=='lr' and value==options.get('lr'): same = True  # for auto the run has a number by now
@@ -91,30 +100,31 @@ def train(
     from resnet_course import recipes
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
-    recipe,data = (None,None) if resume else (recipe_of(given), data_of(given))
+    recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
+    report = reporter()
     try:
         run = recipes.train(
-            recipe, data, out, resume, lambda line: print(line, flush=True), device=given.get('device', 'auto'),
+            recipe, data, out, resume, report, device=given.get('device', 'auto'),
             workers=given.get('workers', 0 if data=='digits' else None), skip_broken=given.get('skip_broken', False),
             progress=sys.stdout.isatty(), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
-            print("resnet-course: stopped; finished epochs are kept, go on with: "
-                  f"resnet-course train --out {e.folder} --resume", file=sys.stderr)
+            complain("resnet-course: stopped; finished epochs are kept, go on with: "
+                     f"resnet-course train --out {quote(str(e.folder))} --resume")
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
-    print(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json")
-    print(_next_step(run, read_config(run.folder)['data']))
+    report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
+           *_next_step(run, read_config(run.folder)['data']))
 
 # %% ../nbs/92_command.ipynb #c029
 def _next_step(run, data):
-    "What to try after this run"
-    ask,sizes = f"next: resnet-course predict {run.folder/'model.safetensors'} IMAGE", run.recipe.sizes
-    if data=='digits': return f"{ask}\n  or: real photographs, resnet-course train --data imagenette-160"
-    if sizes[-1]>=64 and len(set(sizes))==1:
-        grow = f"{sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"
-        return f"{ask}\n  or: grow the images, resnet-course train --data {data} --progressive {grow}"
-    return f"{ask}\n  or: more epochs, resnet-course train --data {data} --epochs {len(sizes)*2}"
+    "What to try after this run, in lines"
+    yield f"next: resnet-course predict {quote(str(run.folder/'model.safetensors'))} IMAGE"
+    sizes,again = run.recipe.sizes,f"resnet-course train --data {quote(data)}"
+    if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
+    elif sizes[-1]>=64 and len(set(sizes))==1:
+        yield f"  or: grow the images, {again} --progressive {sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"
+    else: yield f"  or: more epochs, {again} --epochs {len(sizes)*2}"
 
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
@@ -124,6 +134,12 @@ def _named_images(words):
         if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in sys.stdin))
         elif Path(word).is_dir(): yield from map(str, sorted(get_image_files(word)))
         else: yield word
+
+# %% ../nbs/92_command.ipynb #2ea2f1e2
+def _bytes(text):
+    "Text as it goes into a file; a file's name keeps the bytes that it has on the disk"
+    try: return text.encode('utf-8', 'surrogateescape')
+    except UnicodeEncodeError: return text.encode('utf-8', 'backslashreplace')  # halves of letters, from no disk
 
 # %% ../nbs/92_command.ipynb #840f89f8
 def predict(
@@ -142,24 +158,30 @@ def predict(
     for i in range(0, len(files), 512):
         tables.append(predict_many(model, spec, files[i:i+512], faults=faults))
         for fn,p in () if 'csv' in given else tables[-1].iterrows():
-            if given['json']: print(json.dumps({'image': fn, 'classes': p.sort_values(ascending=False).to_dict()}))
-            else: print(f"{fn}: " + ', '.join(f'{name} {v:.1%}' for name,v in p.nlargest(given['top']).items()))
+            if given['json']: say(json.dumps({'image': fn, 'classes': p.sort_values(ascending=False).to_dict()}))
+            else: say(f"{fn}: " + ', '.join(f'{name} {v:.1%}' for name,v in p.nlargest(given['top']).items()))
     if 'csv' in given:
         import pandas as pd
-        write_whole(given['csv'], pd.concat(tables).to_csv().encode())
-        print(f"{len(files)-len(faults)} images in {given['csv']}")
+        write_whole(given['csv'], _bytes(pd.concat(tables).to_csv()))
+        say(f"{len(files)-len(faults)} images in {given['csv']}")
     if faults:
         first = ', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])
         more = f" and {len(faults)-3} more" if len(faults)>3 else ''
         raise CourseError(f"{len(faults)} of {len(files)} images cannot be read: {first}{more}; "
                           "check the names, or leave them out")
 
+# %% ../nbs/92_command.ipynb #8989ed4b
+def _table_lines(table):
+    "A class table in lines, with names that leave it a table"
+    table = table.rename(index=printable).assign(**{name: table[name].map(printable) for name in table.columns[-1:]})
+    return table.to_string(float_format='{:.1%}'.format).splitlines()
+
 # %% ../nbs/92_command.ipynb #b9adbe5b
 def evaluate(
     given:dict, # Options as given
 ):
     "`resnet-course evaluate`"
-    from resnet_course.data import find_dataset
+    from resnet_course.data import find_dataset, refuse_broken
     from resnet_course.files import write_whole
     from resnet_course.plots import plot_confusion, png_bytes
     from resnet_course.predict import class_table, labelled_images, predict_many
@@ -168,31 +190,33 @@ def evaluate(
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
     files,labels = labelled_images(given['data'], classes)
-    preds = predict_many(model, spec, files).idxmax(axis=1)
-    print(class_table(labels, preds, classes).to_string(float_format='{:.1%}'.format))
-    print(f"accuracy {(preds.to_numpy()==labels).mean():.1%} on {len(files)} images")
+    preds,faults = [],{}
+    for i in range(0, len(files), 512):
+        preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
+    refuse_broken(faults, len(files))
+    say(*_table_lines(class_table(labels, preds, classes)))
+    say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
     beside = Path(given['model']).with_name(f"confusion-{find_dataset(given['data']).name}.png")
     figure = Path(given.get('figure', beside))
-    numbers = [[classes.index(name) for name in names] for names in (labels, preds)]
+    place = {name: i for i,name in enumerate(classes)}
+    numbers = [[place[name] for name in names] for names in (labels, preds)]
     write_whole(figure, png_bytes(plot_confusion(*numbers, classes)))
-    print(f"figure: {figure}")
+    say(f"figure: {figure}")
 
 # %% ../nbs/92_command.ipynb #c033
 def cost(
     given:dict, # Options as given
 ):
     "`resnet-course cost`"
+    import torch
     from resnet_course.cost import cost_table
-    from resnet_course.models import ResNet, create_model
+    from resnet_course.models import build_model
     if not {'arch','layers'} & set(given):
         raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     net = net_of(given)
-    try:
-        make = ResNet if net['net']=='ResNet' else lambda n, **options: create_model(net['net'], n, **options)
-        table = cost_table(make(given['classes'], **net['net_options']), given['size'])
-    except ValueError as e: raise CourseError(str(e)) from None
+    with torch.device('meta'): table = cost_table(build_model(net, given['classes']), given['size'])
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
-    print(table.to_string(index=False, formatters=formats))
+    say(*table.to_string(index=False, formatters=formats).splitlines())
 
 # %% ../nbs/92_command.ipynb #c035
 def archs(
@@ -203,10 +227,10 @@ def archs(
     from resnet_course.cost import cost_table
     from resnet_course.models import MODELS
     row = f'{{:<{max(map(len, MODELS))}}}  {{:>11}}  {{:>14}}'
-    print(row.format('name', 'params', 'MACs at 224 px'))
+    say(row.format('name', 'params', 'MACs at 224 px'))
     for name,make in MODELS.items():
         with torch.device('meta'): total = cost_table(make()).iloc[-1]
-        print(row.format(name, f'{total.params:,}', f'{total.MACs:,}'), flush=True)
+        say(row.format(name, f'{total.params:,}', f'{total.MACs:,}'))
 
 # %% ../nbs/92_command.ipynb #c038
 def clean(
@@ -214,8 +238,8 @@ def clean(
 ):
     "`resnet-course clean`"
     from resnet_course.cache import cache_folder, remove_cache
-    folder = cache_folder(given['data'])
-    print(f"{folder}: {remove_cache(given['data'])/1e6:,.0f} MB given back")
+    freed = remove_cache(given['data'])
+    say(f"{cache_folder(given['data'])}: {freed/1e6:,.0f} MB given back")
 
 # %% ../nbs/92_command.ipynb #c040
 def doctor(
@@ -228,44 +252,29 @@ def doctor(
     from resnet_course.train import best_precision, pick_device
     device = pick_device()
     env = environment(device)
-    for part in ('versions','machine'): print(f"{part}: " + ', '.join(f'{k} {v}' for k,v in env[part].items()))
+    for part in ('versions','machine'): say(f"{part}: " + ', '.join(f'{k} {v}' for k,v in env[part].items()))
     there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available()}
-    print(f"device: {device}, trains in {best_precision(device)} ({', '.join(f'{k}: {v}' for k,v in there.items())}); "
-          f"{shutil.disk_usage('.').free/1e9:.0f} GB free here")
-    print("data: digits: found (ships with scikit-learn)")
+    say(f"device: {device}, trains in {best_precision(device)} ({', '.join(f'{k}: {v}' for k,v in there.items())}); "
+        f"{shutil.disk_usage('.').free/1e9:.0f} GB free here")
+    say("data: digits: found (ships with scikit-learn)")
     for name,dataset in DATASETS.items():
         if not dataset.where: continue
         folder = usual_place(dataset)
-        print(f"data: {name}: " + (f"found, {folder}" if (folder/'train').is_dir() else
-              f"missing; resnet-course train --data {name} downloads {dataset.where}, or unpack that as {folder}"))
+        say(f"data: {name}: " + (f"found, {folder}" if (folder/'train').is_dir() else
+            f"missing; resnet-course train --data {name} downloads {dataset.where}, or unpack that as {folder}"))
 
-# %% ../nbs/92_command.ipynb #c042
-def _glue(words):
-    "`['--lr', '-1e-3']` -> `['--lr=-1e-3']`"
-    glued = []
-    for word in words:
-        if re.match(r'-[\d.]', word) and glued and glued[-1].startswith('--'): glued[-1] += f'={word}'
-        else: glued.append(word)
-    return glued
-
-# %% ../nbs/92_command.ipynb #c353bc84
-def _as_flags(message):
-    "`lr=0.1` -> `--lr 0.1`, `resume=True` -> `--resume`, for whatever is an option of `train`"
-    options = {action.dest for action in _train_actions()} | {'out','resume'}
-    def flag(m):
-        name,value = m[1],m[2].strip("'")
-        if name=='pipeline': name = 'recipe'
-        if name not in options: return m[0]
-        return f"--{name.replace('_','-')}" + ('' if value=='True' else f' {value}')
-    return re.sub(r"(?<![^\s(])([a-z_]+)=([^\s;:,)]+)", flag, message)
-
-# %% ../nbs/92_command.ipynb #a809b72a
-def _train_actions():
-    "The options of `train`"
-    parser = argparse.ArgumentParser(add_help=False)
-    train_options(parser.add_argument)
-    net_options(parser.add_argument)
-    return parser._actions
+# %% ../nbs/92_command.ipynb #ad80d459
+def _carry_out(words):
+    "One sub-command: exit status, and what went wrong"
+    try:
+        given = vars(make_parser().parse_args(glue(words)))
+        given.pop('command')
+        given.pop('func')(given)
+    except CourseError as e: return 2, as_flags(str(e))
+    except BrokenPipeError: return 141, ''  # 128 + SIGPIPE
+    except OSError as e: return 2, about(e)
+    except KeyboardInterrupt: return 130, ''
+    return 0, ''
 
 # %% ../nbs/92_command.ipynb #c045
 def main(
@@ -273,16 +282,11 @@ def main(
 ):
     "The command `resnet-course`"
     warnings.filterwarnings('ignore', category=FutureWarning)
-    if argv is None: signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop in good order, as at Ctrl-C
+    if argv is None:
+        open_streams()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop in good order, as at Ctrl-C
     try:
-        given = vars(make_parser().parse_args(_glue(sys.argv[1:] if argv is None else argv)))
-        given.pop('command')
-        given.pop('func')(given)
-    except CourseError as e: message = _as_flags(str(e))
-    except BrokenPipeError: sys.exit(0)
-    except OSError as e:
-        message = f"{e.filename or 'disk'}: {e.strerror or e}; check the path, its permissions and the free space"
-    except KeyboardInterrupt: sys.exit(130)
-    else: return
-    print(f"resnet-course: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        status,message = _carry_out(sys.argv[1:] if argv is None else argv)
+        if message: complain(f"resnet-course: {message}")
+        if status: sys.exit(status)
+    finally: flush_streams()

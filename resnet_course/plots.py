@@ -6,10 +6,15 @@
 __all__ = ['png_bytes', 'plot_curves', 'plot_confusion']
 
 # %% ../nbs/91_run.ipynb #1bd85a73
-import io
+import io, unicodedata
+from functools import cache
+import numpy as np
 import pandas as pd
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from sklearn.metrics import ConfusionMatrixDisplay
+from .errors import printable
 
 # %% ../nbs/91_run.ipynb #c041
 def png_bytes(
@@ -38,6 +43,31 @@ def plot_curves(
     for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
+# %% ../nbs/91_run.ipynb #1069f52d
+@cache
+def _letters(file):
+    "What a font can draw, as numbers"
+    try: font = get_font(file)
+    except (OSError,RuntimeError): return frozenset()
+    return frozenset(font.get_charmap()) if font.scalable else frozenset()
+
+# %% ../nbs/91_run.ipynb #95492628
+def _drawable(names):
+    "Names as a figure can show them, cut to 30 letters, and the fonts that it takes"
+    names = [printable(str(name)[:31]) for name in names]
+    usual = _letters(findfont(FontProperties()))
+    missing,families = {c for c in ''.join(names) if ord(c) not in usual},FontProperties().get_family()
+    upright = {f.name: f.fname for f in fontManager.ttflist if f.style=='normal' and f.weight in (400,'normal')}
+    for family,file in sorted(upright.items()) if missing else ():
+        has = {c for c in missing if ord(c) in _letters(file)}
+        if has and not family.startswith('Last Resort'): families,missing = [*families, family],missing-has
+    def shown(c): return c.encode('unicode_escape').decode() if c in missing else c
+    names = [''.join(map(shown, name)) for name in names]
+    return [name if len(name)<=30 else f'{name[:29]}…' for name in names], families
+
+# %% ../nbs/91_run.ipynb #dff5d29d
+def _width(name): return sum(2 if unicodedata.east_asian_width(c) in 'WF' else 1 for c in name) # In letters
+
 # %% ../nbs/91_run.ipynb #c044
 def plot_confusion(
     targets, # True class of each validation image
@@ -45,9 +75,22 @@ def plot_confusion(
     classes, # Class names
 ) -> Figure:
     "How many images of each class were taken for each class"
-    side = max(4, 1.5+0.45*len(classes))
+    n = len(classes)
+    ticks = range(0, n, -(-n//50))
+    names,families = _drawable([classes[i] for i in ticks])
+    side = max(4, 1.5+0.45*min(n, 50)*(1 if n<=50 else 0.4)) + 0.09*max(0, max(map(_width, names))-12)
     fig = Figure(figsize=(side,side), layout='constrained')
-    ConfusionMatrixDisplay.from_predictions(
-        targets, preds, labels=range(len(classes)), display_labels=classes, cmap='Greys', colorbar=False,
-        xticks_rotation='vertical', ax=fig.subplots())
+    ax = fig.subplots()
+    if n<=50:
+        numbers = ConfusionMatrixDisplay.from_predictions(
+            targets, preds, labels=range(n), cmap='Greys', colorbar=False, ax=ax).text_
+        for text in numbers.flat: text.set_in_layout(False)  # they are inside; asking each takes seconds
+    else:
+        each = -(-n//1000)  # classes in a cell
+        end = each*-(-n//each)
+        counts = np.histogram2d(np.asarray(targets), np.asarray(preds), end//each, [[0,end]]*2)[0]
+        ax.imshow(counts, cmap='Greys', norm=PowerNorm(0.5), extent=(-0.5, end-0.5, end-0.5, -0.5))
+        ax.set(xlabel='Predicted label', ylabel='True label')
+    ax.set_xticks(ticks, names, rotation='vertical', family=families, parse_math=False)
+    ax.set_yticks(ticks, names, family=families, parse_math=False)
     return fig

@@ -43,7 +43,7 @@ def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
-    bs:int=64, # Images a batch
+    bs:int=64, # Images a batch, at most: of large ones fewer
     faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
@@ -52,6 +52,7 @@ def predict_many(
     if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
+    bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
     device,modes = next(model.parameters()).device,[(m, m.training) for m in model.modules()]
     def read(i):
         try: return i, item(RGBImage.create(files[i]))
@@ -69,6 +70,9 @@ def predict_many(
                 order += [i for i,_ in there]
                 x = batch(torch.stack([x for _,x in there]).to(device)).as_subclass(torch.Tensor)
                 rows.append(model(x).softmax(-1).cpu())
+                if not rows[-1].isfinite().all():
+                    raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
+                                      "training diverged; take another model file, or train again")
         finally:
             for m,mode in modes: m.training = mode
     if faults is None: refuse_broken(broken, len(files))
@@ -100,10 +104,11 @@ def class_table(
     classes, # Class names
 ) -> pd.DataFrame: # A row for each class
     "Images, share of right answers and the most frequent wrong one, class by class"
-    df,rows = pd.DataFrame({'true': list(targets), 'said': list(preds)}),{}
-    for name in classes:
-        said = df['said'][df['true']==name]
-        wrong = said[said!=name].value_counts()
-        rows[name] = {'images': len(said), 'accuracy': (said==name).mean(),
-                      'most often taken for': wrong.index[0] if len(wrong) else ''}
-    return pd.DataFrame(rows).T.rename_axis('class').astype({'images': int, 'accuracy': float})
+    df = pd.DataFrame({'true': list(targets), 'said': list(preds)})
+    df['right'] = df['true']==df['said']
+    wrong = df[~df['right']].groupby(['true','said'], sort=False).size().sort_values(ascending=False, kind='stable')
+    most = wrong.reset_index().drop_duplicates('true').set_index('true')['said']
+    by_class = df.groupby('true')['right']
+    table = pd.DataFrame({'images': by_class.size(), 'accuracy': by_class.mean(), 'most often taken for': most})
+    table = table.reindex(pd.Index(classes, name='class'))
+    return table.fillna({'images': 0, 'most often taken for': ''}).astype({'images': int})

@@ -285,10 +285,8 @@ def test_no_room(small, monkeypatch):
 
 
 def test_disk_that_fills_up(small, monkeypatch):
-    def full(tensors, file, metadata):
-        with open(file, 'wb') as f: f.write(b'half')
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(cache, 'save_file', full)
+    def full(fd): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(CourseError, match=r"No space left on device.*pipeline='book'"): cached_images(small, 40)
     assert not caches(small)
 
