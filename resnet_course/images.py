@@ -140,7 +140,7 @@ def _turn(im):
     try: return _TURNS.get(im.getexif().get(0x0112))
     except Exception: return None
 
-# %% ../nbs/00_data.ipynb #c205db4d
+# %% ../nbs/00_data.ipynb #5443deb9
 def _convert(im, ours):
     "A Pillow image of any mode as 8-bit RGB: upright, over white, and nothing else; `ours`: nobody else has its pixels"
     raw = im.tile[0].args if getattr(im, 'tile', ()) else ''  # how the pixels are stored
@@ -150,7 +150,7 @@ def _convert(im, ours):
     if im.mode.startswith('I'): out = _from_16_bit(im, im.format=='PPM' and more!=[65535] and raw!='I;16B')
     elif im.has_transparency_data: out = _on_paper(im, str(raw))
     else: out = im._new(im.im) if ours and im.mode=='RGB' else im.convert('RGB')
-    if turn := _turn(im): out = out.transpose(turn)
+    if (turn := _turn(im)) is not None: out = out.transpose(turn)
     out.info = {}  # what was applied is not applied again
     return out
 
