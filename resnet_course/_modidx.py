@@ -261,6 +261,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'resnet_course/recipes.py'),
                                        'resnet_course.recipes._begin': ('ten_minutes.html#_begin', 'resnet_course/recipes.py'),
                                        'resnet_course.recipes._check_field': ('ten_minutes.html#_check_field', 'resnet_course/recipes.py'),
+                                       'resnet_course.recipes._check_memory': ( 'ten_minutes.html#_check_memory',
+                                                                                'resnet_course/recipes.py'),
                                        'resnet_course.recipes._check_same': ('ten_minutes.html#_check_same', 'resnet_course/recipes.py'),
                                        'resnet_course.recipes._fit': ('ten_minutes.html#_fit', 'resnet_course/recipes.py'),
                                        'resnet_course.recipes._go_on': ('ten_minutes.html#_go_on', 'resnet_course/recipes.py'),

@@ -14,7 +14,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from .errors import CourseError
 from .files import write_whole
-from .models import build_model, modern_keys
+from .limits import LIMITS
+from .models import build_model, check_net, modern_keys
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
 
 # %% ../nbs/91_run.ipynb #d77f7e20
@@ -40,8 +41,8 @@ def save_model(
 # %% ../nbs/91_run.ipynb #66dc33b7
 SPEC = { # What `model_spec` writes
     'schema': whole(1, SCHEMA), 'net': TEXT, 'net_options': ENTRIES, 'classes': NAMES,
-    'pipeline': one_of('fast','book'), 'presize': whole(32, 4096), 'size': whole(32, 4096),
-    'valid_scale': number(0.1, 1)}
+    'pipeline': one_of('fast','book'), 'presize': whole(*LIMITS['presize']), 'size': whole(*LIMITS['size']),
+    'valid_scale': number(*LIMITS['valid_scale'])}
 
 # %% ../nbs/91_run.ipynb #a14b0255
 def _modern_spec(spec, path):
@@ -61,17 +62,17 @@ def _modern_spec(spec, path):
 # %% ../nbs/91_run.ipynb #30c5d2c8
 def _empty_model(spec, shapes, path):
     "The net of `spec` without numbers, if tensors of these shapes can fill it"
-    blocks = spec['net_options'].get('layers', [])
-    if isinstance(blocks, list) and all(type(n) is int for n in blocks) and sum(blocks)>len(shapes):
-        raise CourseError(f"{path} is no model of this course: {sum(blocks)} blocks, and {len(shapes)} tensors; "
-                          "give the model.safetensors of a run folder")
+    what,fix = f"{path} is no model of this course","give the model.safetensors of a run folder"
+    try: check_net(spec['net'], spec['net_options'], len(spec['classes']))
+    except CourseError as e: raise CourseError(f"{what}: {e}") from None
+    blocks = sum(spec['net_options'].get('layers', []))
+    if blocks>len(shapes): raise CourseError(f"{what}: {blocks} blocks, and {len(shapes)} tensors; {fix}")
     with torch.device('meta'): model = build_model(spec, len(spec['classes']))
     wanted = {k: tuple(v.shape) for k,v in model.state_dict().items()}
     wrong = sorted(k for k in wanted.keys() | shapes.keys() if wanted.get(k)!=shapes.get(k))
     if wrong:
-        k = wrong[0]
-        raise CourseError(f"{path} is no model of this course: {k} is {shapes.get(k, 'not there')}, and the net has "
-                          f"{wanted.get(k, 'none')}; give the model.safetensors of a run folder")
+        there,asked = shapes.get(wrong[0], 'not there'),wanted.get(wrong[0], 'none')
+        raise CourseError(f"{what}: {wrong[0]} is {there}, and its net has {asked}; {fix}")
     return model
 
 # %% ../nbs/91_run.ipynb #c009

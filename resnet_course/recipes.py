@@ -8,7 +8,7 @@ __all__ = ['CHOICES', 'RECIPES', 'Recipe', 'read_recipe', 'fill_recipe', 'train'
 # %% ../nbs/14_ten_minutes.ipynb #6d438878
 import difflib, json, time, types
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import pandas as pd
@@ -18,7 +18,9 @@ from .data import Dataset, ImageFiles, find_dataset, usable_images
 from .errors import CourseError
 from .files import hold_folder, write_whole
 from .limits import LIMITS, brief, check_limit, limits_of
+from .machine import check_memory
 from .model_files import start_weights
+from .models import step_bytes
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
@@ -142,6 +144,14 @@ def _precision(recipe, device):
         raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
     return best_precision(device) if recipe.precision=='auto' else recipe.precision
 
+# %% ../nbs/14_ten_minutes.ipynb #81b38721
+def _check_memory(recipe, n_out, precision, device):
+    "Refuse what this machine has no room for; a GPU says so itself"
+    if device!='cpu': return
+    states,itemsize = (1 if 'SGD' in recipe.optimiser else 2),(4 if precision=='fp32' else 2)
+    n_bytes = step_bytes(asdict(recipe), n_out, max(recipe.sizes), recipe.bs, states, itemsize)
+    check_memory(n_bytes, f"a step with bs={recipe.bs} at {max(recipe.sizes)} px", "take a smaller bs, size or net")
+
 # %% ../nbs/14_ten_minutes.ipynb #014f3c27
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
@@ -259,6 +269,7 @@ def train(
                       'counts': images.counts, 'images': image_fingerprint(images, progress),
                       'skip_broken': skip_broken, 'device': device, 'precision': _precision(recipe, device),
                       'options': {}, **(about or {}), **environment(device)}
+        _check_memory(config['recipe'], len(images.classes), config['precision'], device)
         dls = make_data(config['recipe'], images, device, workers, progress)
         if not resume:
             folder = new_folder(images.dataset.name) if out is None else Path(out)

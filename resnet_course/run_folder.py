@@ -17,6 +17,7 @@ from fastcore.parallel import parallel
 from .data import ImageFiles, RGBImage
 from .errors import CourseError
 from .files import write_whole
+from .limits import LIMITS
 from .model_files import model_spec, save_model
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
 
@@ -59,8 +60,9 @@ def write_results(
 CHECKPOINT = {'schema': one_of(SCHEMA), 'recipe': ENTRIES, 'images': TEXT, 'model': ENTRIES,
               'opt': ('entries', lambda v: isinstance(v, (dict,list))),
               'rows': ('a list of epochs', lambda v: isinstance(v, list) and len(v)>0)}
-ROW = {'epoch': whole(1, 100_000), 'train_loss': number(-1e30, 1e30), 'valid_loss': number(-1e30, 1e30, True),
-       'accuracy': number(0, 1, True), 'seconds': number(0, 1e12), 'lr': number(0, 1e30), 'size': whole(32, 4096)}
+ROW = {'epoch': whole(*LIMITS['epochs']), 'train_loss': number(-1e30, 1e30), 'valid_loss': number(-1e30, 1e30, True),
+       'accuracy': number(0, 1, True), 'seconds': number(0, 1e12), 'lr': number(0, 1e30),
+       'size': whole(*LIMITS['size'])}
 
 # %% ../nbs/91_run.ipynb #6d71ccfa
 def _read_archive(file):
