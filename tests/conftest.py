@@ -15,6 +15,10 @@ LIMIT_GB = 5  # of memory, the whole session
 SMALL_NET = ['--layers', '1,1,1,1', '--width', '8', '--size', '32', '--presize', '32', '--bs', '8', '--workers', '0']
 
 
+def pytest_addoption(parser):
+    parser.addoption('--fuzz', action='store_true', help="all cases of test_fuzz, not a tenth of them")
+
+
 @pytest.fixture(scope='session')
 def digits():
     from resnet_course.data import digits_path
