@@ -393,6 +393,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'resnet_course.terminal.complain': ('command.html#complain', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.flush_streams': ('command.html#flush_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.hush': ('command.html#hush', 'resnet_course/terminal.py'),
+                                        'resnet_course.terminal.listen': ('command.html#listen', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.open_streams': ('command.html#open_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.reporter': ('command.html#reporter', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.say': ('command.html#say', 'resnet_course/terminal.py')},
@@ -428,4 +429,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'resnet_course/train.py'),
                                      'resnet_course.train.best_precision': ('training.html#best_precision', 'resnet_course/train.py'),
                                      'resnet_course.train.get_learner': ('training.html#get_learner', 'resnet_course/train.py'),
-                                     'resnet_course.train.pick_device': ('training.html#pick_device', 'resnet_course/train.py')}}}
+                                     'resnet_course.train.pick_device': ('training.html#pick_device', 'resnet_course/train.py')},
+            'resnet_course.workers': { 'resnet_course.workers.check_workers': ('cache.html#check_workers', 'resnet_course/workers.py'),
+                                       'resnet_course.workers.worker_faults': ('cache.html#worker_faults', 'resnet_course/workers.py')}}}

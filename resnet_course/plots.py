@@ -7,7 +7,6 @@ __all__ = ['png_bytes', 'plot_curves', 'plot_confusion']
 
 # %% ../nbs/91_run.ipynb #1bd85a73
 import io, unicodedata
-from functools import cache
 import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
@@ -43,8 +42,7 @@ def plot_curves(
     for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
-# %% ../nbs/91_run.ipynb #1069f52d
-@cache
+# %% ../nbs/91_run.ipynb #3bc32a16
 def _letters(file):
     "What a font can draw, as numbers"
     try: font = get_font(file)
