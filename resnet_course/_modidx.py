@@ -393,6 +393,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'resnet_course.terminal.complain': ('command.html#complain', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.flush_streams': ('command.html#flush_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.hush': ('command.html#hush', 'resnet_course/terminal.py'),
+                                        'resnet_course.terminal.is_watched': ('command.html#is_watched', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.listen': ('command.html#listen', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.open_streams': ('command.html#open_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.reporter': ('command.html#reporter', 'resnet_course/terminal.py'),

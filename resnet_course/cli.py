@@ -15,7 +15,7 @@ from .errors import CourseError, printable
 from .limits import limits_of
 from .options import (
     DEVICES, as_flags, data_of, glue, net_of, net_options, number, path, recipe_of, size, train_options)
-from .terminal import about, complain, flush_streams, listen, open_streams, reporter, say
+from .terminal import about, complain, flush_streams, is_watched, listen, open_streams, reporter, say
 
 # %% ../nbs/92_command.ipynb #c012
 class _Parser(argparse.ArgumentParser):
@@ -108,7 +108,7 @@ def train(
         with worker_faults():
             run = recipes.train(
                 recipe, data, out, resume, report, device=given.get('device', 'auto'),
-                workers=given.get('workers', 0 if data=='digits' else None), progress=sys.stdout.isatty(),
+                workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
                 skip_broken=given.get('skip_broken', False), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
