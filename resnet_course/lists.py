@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from .errors import CourseError
+from .errors import CourseError, printable
+from .folders import class_name
 
 # %% ../nbs/00_data.ipynb #49595bab
 def _held_out(labels, valid_pct, seed):
@@ -35,7 +36,7 @@ def _listed(name, values):
 # %% ../nbs/00_data.ipynb #0c492f0e
 def _image(item, i, folder):
     "An entry of `files=` as it is kept: a path, bytes, an array or a Pillow image"
-    if isinstance(item, (str,os.PathLike)): return folder/item
+    if isinstance(item, (str,os.PathLike)): return folder/os.path.expanduser(item)
     if isinstance(item, (bytes,np.ndarray,Image.Image)): return item
     if isinstance(item, torch.Tensor): return item.numpy(force=True)
     raise CourseError(f"image {i} is a {type(item).__name__}; give names of files, bytes, arrays or Pillow images")
@@ -61,7 +62,7 @@ def _check_lists(items, labels, valid, valid_pct):
     for v in valid or ():
         if not (isinstance(v, (bool,int)) and v in (0,1)):
             raise CourseError(f"valid has {v!r}, which is no truth value; give True or False for each image")
-    gone = [str(f) for f in items if isinstance(f, Path) and not f.is_file()]
+    gone = [printable(f) for f in items if isinstance(f, Path) and not os.path.exists(f)]
     if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; mend the list")
     if isinstance(valid_pct, str) or not 0<valid_pct<1:
         raise CourseError(f"valid_pct={valid_pct} is no share between 0 and 1; take e.g. 0.2")
@@ -81,5 +82,6 @@ def read_lists(
     items = [_image(item, i, folder) for i,item in enumerate(_listed('files', files))]
     labels,valid = _listed('labels', labels),None if valid is None else _listed('valid', valid)
     _check_lists(items, labels, valid, valid_pct)
+    labels = [class_name(label) if isinstance(label, str) else label for label in labels]
     classes,labels = [str(c) for c in sorted(set(labels))], list(map(str, labels))
     return items, labels, classes, _held_out(labels, valid_pct, seed) if valid is None else valid

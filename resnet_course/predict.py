@@ -6,19 +6,20 @@
 __all__ = ['predict', 'predict_many', 'labelled_images', 'class_table']
 
 # %% ../nbs/91_run.ipynb #5ec77f8a
-import os
+import os, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 import numpy as np
 import pandas as pd
 import torch
-from fastai.data.transforms import ToTensor, get_image_files
+from fastai.data.transforms import ToTensor
 from fasttransform import Pipeline
 from torch import nn
 from .crops import fast_tfms
 from .data import RGBImage, find_data, get_tfms, image_fault, refuse_broken
-from .errors import CourseError
+from .errors import CourseError, printable
+from .folders import class_images, class_name, left_out_line
 
 # %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec):
@@ -84,18 +85,20 @@ def predict_many(
 def labelled_images(
     source, # A name in `DATASETS`, a folder with `val/`, or a folder with a folder of images for each class
     classes, # The classes that may occur
+    report=warnings.warn, # Called with one line if there are files that are not used
 ) -> tuple: # Files; the class of each
     "Images to judge a net by, labelled by their folder"
-    root = find_data(source)
+    root,left_out,known = find_data(source),{},{class_name(c): c for c in classes}
     root = root/'val' if (root/'val').is_dir() else root
-    folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith('.'))
-    unknown = [d.name for d in folders if d.name not in classes]
-    if unknown:
-        raise CourseError(f"class {unknown[0]!r} in {root} is none of the model's ({', '.join(classes)}); "
-                          "rename the folder or leave it out")
-    files = [f for d in folders for f in sorted(get_image_files(d, recurse=False))]
-    if not files: raise CourseError(f"{root} has no images in class folders; put them in {root.name}/CLASS/")
-    return files, [f.parent.name for f in files]
+    images = class_images(root, left_out)
+    if unknown := [name for name in images if name not in known]:
+        raise CourseError(f"class {unknown[0]!r} in {printable(root)} is none of the model's "
+                          f"({printable(', '.join(classes))}); rename the folder or leave it out")
+    files,labels = [f for fs in images.values() for f in fs], [known[name] for name,fs in images.items() for _ in fs]
+    if not files:
+        raise CourseError(f"{printable(root)} has no images in class folders; put them in {root.name}/CLASS/")
+    if left_out: report(left_out_line(left_out, len(files)))
+    return files, labels
 
 # %% ../nbs/91_run.ipynb #65216d9e
 def class_table(

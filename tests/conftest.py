@@ -32,6 +32,24 @@ def small(tmp_path, digits):
     return tmp_path/'small'
 
 
+@pytest.fixture(scope='session')
+def images(tmp_path_factory, digits):
+    "As `small`, for tests that only read it"
+    root = tmp_path_factory.mktemp('data')/'images'
+    for split, n in (('train', 12), ('val', 4)):
+        for label in '37':
+            (root/split/label).mkdir(parents=True)
+            for f in sorted((digits/split/label).iterdir())[:n]: (root/split/label/f.name).symlink_to(f)
+    return root
+
+
+@pytest.fixture(scope='session')
+def done(images, tmp_path_factory):
+    "A run of `TINY` that nothing stopped"
+    from tiny import TINY, fit
+    return fit(TINY, images, tmp_path_factory.mktemp('done')/'run')
+
+
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     "The user's cache folder of the course is an empty one, in this test and in what it starts"

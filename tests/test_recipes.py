@@ -17,46 +17,17 @@ from conftest import ROOT, SMALL_NET
 from fastai.torch_core import set_seed
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tiny import TINY, fit, model_bytes, results, same
 
 from resnet_course import CourseError
 from resnet_course.data import DATASETS, Dataset, image_files
 from resnet_course.options import recipe_of
-from resnet_course.recipes import RECIPES, Recipe, fill_recipe, make_net, read_recipe, train
+from resnet_course.recipes import RECIPES, Recipe, fill_recipe, make_net, read_recipe
 from resnet_course.run import SCHEMA, Run, load_checkpoint, load_model, read_config
-
-TINY = Recipe('ResNet', {'layers': [1, 1, 1, 1], 'width': 8}, presize=32, sizes=(32, 32), bs=8, lr=1e-2,
-              precision='fp32')
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory, digits):
-    "Two classes with 12 training and 4 validation images each"
-    root = tmp_path_factory.mktemp('data')/'images'
-    for split, n in (('train', 12), ('val', 4)):
-        for label in '37':
-            (root/split/label).mkdir(parents=True)
-            for f in sorted((digits/split/label).iterdir())[:n]: (root/split/label/f.name).symlink_to(f)
-    return root
-
-
-@pytest.fixture(scope='module')
-def done(images, tmp_path_factory):
-    "A run that nothing stopped"
-    return fit(TINY, images, tmp_path_factory.mktemp('done')/'run')
-
-
-def fit(recipe, data, out, *args, **kwargs): return train(recipe, data, out, *args, **{'report': lambda _: None,
-                                                                                       'device': 'cpu', **kwargs})
-def model_bytes(out): return (Path(out)/'model.safetensors').read_bytes()
-def same(a, b):
-    a, b = a.state_dict(), b.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
-
 
 def one_line(e): return '\n' not in str(e.value) and len(str(e.value)) < 400
 
 
-def results(out): return model_bytes(out), pd.read_csv(Path(out)/'history.csv').drop(columns='seconds').to_csv()
 
 
 # -- the value
@@ -533,7 +504,7 @@ NO_MODEL = 'no model of this course'
 
 
 @pytest.mark.parametrize('change, says', [
-    (lambda s: s | {'schema': SCHEMA+1}, 'has schema 2, and this package reads up to 1; update resnet_course'),
+    (lambda s: s | {'schema': SCHEMA+1}, f'has schema {SCHEMA+1}, and this package reads up to {SCHEMA}; update'),
     (lambda s: s | {'schema': 'two'}, NO_MODEL), (lambda s: [1, 2], NO_MODEL), (without('classes'), NO_MODEL),
     (lambda s: s | {'net': 'resnet19'}, NO_MODEL), (lambda s: s | {'classes': ['3']}, NO_MODEL),
     (without('presize'), NO_MODEL), (lambda s: s | {'classes': None}, NO_MODEL)])
@@ -560,7 +531,7 @@ def test_run_folders_that_cannot_be_gone_on_with(refused, done, tmp_path, change
 
 
 @pytest.mark.parametrize('change, says', [
-    (lambda s: s | {'schema': 2}, 'schema 2, not 1'), (without('schema'), 'schema none'),
+    (lambda s: s | {'schema': SCHEMA+1}, f'schema {SCHEMA+1}, not {SCHEMA}'), (without('schema'), 'schema None'),
     (lambda s: [s], 'checkpoint.pt'), (lambda s: s | {'recipe': s['recipe'] | {'seed': 7}}, 'of two runs'),
     (without('rows'), 'checkpoint.pt')])
 def test_checkpoints_that_cannot_be_gone_on_with(done, tmp_path, change, says):
