@@ -38,7 +38,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.cache._made_from': ('cache.html#_made_from', 'resnet_course/cache.py'),
                                      'resnet_course.cache._open_shard': ('cache.html#_open_shard', 'resnet_course/cache.py'),
                                      'resnet_course.cache._remove_ours': ('cache.html#_remove_ours', 'resnet_course/cache.py'),
-                                     'resnet_course.cache._root_of': ('cache.html#_root_of', 'resnet_course/cache.py'),
                                      'resnet_course.cache._write_shard': ('cache.html#_write_shard', 'resnet_course/cache.py'),
                                      'resnet_course.cache.cache_file': ('cache.html#cache_file', 'resnet_course/cache.py'),
                                      'resnet_course.cache.cache_folder': ('cache.html#cache_folder', 'resnet_course/cache.py'),

@@ -131,10 +131,13 @@ def _next_step(run, data):
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
     "The images that the words name: files, what lies in folders, and with `-` the lines of standard input"
-    from fastai.data.transforms import get_image_files
+    from resnet_course.images import SUFFIXES, is_image
+    def shown(f): return not any(part.startswith('.') for part in f.parts) and Path(word, f).is_file()
     for word in words:
         if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif Path(word).is_dir(): yield from map(str, sorted(get_image_files(word)))
+        elif Path(word).is_dir():
+            files = filter(shown, sorted(f.relative_to(word) for f in Path(word).rglob('*')))
+            yield from (str(Path(word, f)) for f in files if f.suffix.lower() in SUFFIXES or is_image(Path(word, f)))
         else: yield word
 
 # %% ../nbs/92_command.ipynb #2ea2f1e2
@@ -191,7 +194,7 @@ def evaluate(
     from resnet_course.train import pick_device
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
-    files,labels = labelled_images(given['data'], classes)
+    files,labels = labelled_images(given['data'], classes, say)
     preds,faults = [],{}
     for i in range(0, len(files), 512):
         preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
