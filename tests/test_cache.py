@@ -385,8 +385,9 @@ def test_clean_deletes_only_what_the_course_has_made(refused, command, small):
     "Of this version, of older ones, and what killed writers left; what is another's stays, and is named"
     cached_images(small, SIDE), cached_images(small, SIDE, skip={image_files(small).train[0]})
     hidden, key = small/'.resnet_course', '0123456789abcdef.safetensors'
-    for name in (f'160px-{key}', f'160px-all-{key}', f'160px-part-{key}', f'.160px-all-{key}.a1_zz9y0',
-                 '.resnet_course.x.part', f'{SIDE}px/.{key}.abcdefgh', f'{SIDE}px/.resnet_course.y.part'): (hidden/name).write_bytes(b'ours')
+    ours = (f'160px-{key}', f'160px-all-{key}', f'160px-part-{key}', f'.160px-all-{key}.a1_zz9y0',
+            '.resnet_course.x.part', f'{SIDE}px/.{key}.abcdefgh', f'{SIDE}px/.resnet_course.y.part')
+    for name in ours: (hidden/name).write_bytes(b'ours')
     others = {hidden/name for name in (
         'notes.txt', f'{SIDE}px/weights.safetensors', f'{SIDE}px/{key}.bak', f'old/{key}', f'160px-{key}.txt', 'px/x')}
     for f in others:
