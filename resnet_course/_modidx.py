@@ -38,7 +38,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.cache._made_from': ('cache.html#_made_from', 'resnet_course/cache.py'),
                                      'resnet_course.cache._open_shard': ('cache.html#_open_shard', 'resnet_course/cache.py'),
                                      'resnet_course.cache._remove_ours': ('cache.html#_remove_ours', 'resnet_course/cache.py'),
-                                     'resnet_course.cache._root_of': ('cache.html#_root_of', 'resnet_course/cache.py'),
                                      'resnet_course.cache._write_shard': ('cache.html#_write_shard', 'resnet_course/cache.py'),
                                      'resnet_course.cache.cache_file': ('cache.html#cache_file', 'resnet_course/cache.py'),
                                      'resnet_course.cache.cache_folder': ('cache.html#cache_folder', 'resnet_course/cache.py'),
@@ -446,6 +445,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'resnet_course.terminal.complain': ('command.html#complain', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.flush_streams': ('command.html#flush_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.hush': ('command.html#hush', 'resnet_course/terminal.py'),
+                                        'resnet_course.terminal.is_watched': ('command.html#is_watched', 'resnet_course/terminal.py'),
+                                        'resnet_course.terminal.listen': ('command.html#listen', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.open_streams': ('command.html#open_streams', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.reporter': ('command.html#reporter', 'resnet_course/terminal.py'),
                                         'resnet_course.terminal.say': ('command.html#say', 'resnet_course/terminal.py')},
@@ -481,4 +482,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'resnet_course/train.py'),
                                      'resnet_course.train.best_precision': ('training.html#best_precision', 'resnet_course/train.py'),
                                      'resnet_course.train.get_learner': ('training.html#get_learner', 'resnet_course/train.py'),
-                                     'resnet_course.train.pick_device': ('training.html#pick_device', 'resnet_course/train.py')}}}
+                                     'resnet_course.train.pick_device': ('training.html#pick_device', 'resnet_course/train.py')},
+            'resnet_course.workers': { 'resnet_course.workers.check_workers': ('cache.html#check_workers', 'resnet_course/workers.py'),
+                                       'resnet_course.workers.worker_faults': ('cache.html#worker_faults', 'resnet_course/workers.py')}}}

@@ -18,8 +18,7 @@ from fastcore.parallel import parallel
 from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
-from .data import (
-    DATASETS, ImageFiles, RGBImage, find_data, find_dataset, image_fault, image_files, refuse_broken, usual_place)
+from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
 from .errors import CourseError
 from .files import cache_home, is_ours, remove_parts, write_whole
 
@@ -43,23 +42,13 @@ def _folder_for(root, items):
     if root and is_ours(root): return root/'.resnet_course'
     return cache_home()/'images'/_digest(str(root.resolve()) if root else [_item_name(item) for item in items])
 
-# %% ../nbs/96_cache.ipynb #0ae6c7c4
-def _root_of(source):
-    "The folder of a data set that is on this machine"
-    dataset = find_dataset(source)
-    if dataset.name not in DATASETS and '://' not in dataset.where: return find_data(dataset)
-    if not (root := usual_place(dataset)).is_dir():
-        raise CourseError(f"{dataset.name} is not on this machine ({root} is no folder), so nothing is kept for it; "
-                          "give a data set that is")
-    return root
-
 # %% ../nbs/96_cache.ipynb #65acafb8
 def cache_folder(
     source, # As in `get_data`, or `ImageFiles`
 ) -> Path:
     "Where decoded images are kept: in a hidden folder beside `train/` and `val/`, else in this user's cache folder"
     if isinstance(source, ImageFiles): return _folder_for(source.root, source.items)
-    return _folder_for(_root_of(source), ())
+    return _folder_for(find_data(source, download=False), ())
 
 # %% ../nbs/96_cache.ipynb #bdc5f387
 SHARD = 64_000_000 # Bytes of a shard, at most
@@ -276,7 +265,8 @@ def remove_cache(
     source, # As in `get_data`, or `ImageFiles`
 ) -> int: # Bytes given back
     "Delete the decoded images of `source`: only what the cache has made, nothing behind a link; what stays is named"
-    if not isinstance(source, ImageFiles) and not all(((root := _root_of(source))/s).is_dir() for s in ('train','val')):
+    root = None if isinstance(source, ImageFiles) else find_data(source, download=False)
+    if root and not ((root/'train').is_dir() and (root/'val').is_dir()):
         raise CourseError(f"{root} holds no data set (no train/ and val/); give the folder that was trained on")
     folder,kept,freed = cache_folder(source),{},0
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()): kept[folder] = 'not made by the course'

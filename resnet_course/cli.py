@@ -15,7 +15,7 @@ from .errors import CourseError, printable
 from .limits import limits_of
 from .options import (
     DEVICES, as_flags, data_of, glue, net_of, net_options, number, path, recipe_of, size, train_options)
-from .terminal import about, complain, flush_streams, open_streams, reporter, say
+from .terminal import about, complain, flush_streams, is_watched, listen, open_streams, reporter, say
 
 # %% ../nbs/92_command.ipynb #c012
 class _Parser(argparse.ArgumentParser):
@@ -100,14 +100,16 @@ def train(
     from resnet_course import recipes
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
+    from resnet_course.workers import worker_faults
     recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
     report = reporter()
     try:
-        run = recipes.train(
-            recipe, data, out, resume, report, device=given.get('device', 'auto'),
-            workers=given.get('workers', 0 if data=='digits' else None), skip_broken=given.get('skip_broken', False),
-            progress=sys.stdout.isatty(), about={'options': given})
+        with worker_faults():
+            run = recipes.train(
+                recipe, data, out, resume, report, device=given.get('device', 'auto'),
+                workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
+                skip_broken=given.get('skip_broken', False), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
             complain("resnet-course: stopped; finished epochs are kept, go on with: "
@@ -129,10 +131,13 @@ def _next_step(run, data):
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
     "The images that the words name: files, what lies in folders, and with `-` the lines of standard input"
-    from fastai.data.transforms import get_image_files
+    from resnet_course.images import SUFFIXES, is_image
+    def shown(f): return not any(part.startswith('.') for part in f.parts) and Path(word, f).is_file()
     for word in words:
-        if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in sys.stdin))
-        elif Path(word).is_dir(): yield from map(str, sorted(get_image_files(word)))
+        if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in listen()))
+        elif Path(word).is_dir():
+            files = filter(shown, sorted(f.relative_to(word) for f in Path(word).rglob('*')))
+            yield from (str(Path(word, f)) for f in files if f.suffix.lower() in SUFFIXES or is_image(Path(word, f)))
         else: yield word
 
 # %% ../nbs/92_command.ipynb #2ea2f1e2
@@ -189,7 +194,7 @@ def evaluate(
     from resnet_course.train import pick_device
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
-    files,labels = labelled_images(given['data'], classes)
+    files,labels = labelled_images(given['data'], classes, say)
     preds,faults = [],{}
     for i in range(0, len(files), 512):
         preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()

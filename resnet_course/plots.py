@@ -7,7 +7,6 @@ __all__ = ['png_bytes', 'plot_curves', 'plot_confusion']
 
 # %% ../nbs/91_run.ipynb #1bd85a73
 import io, unicodedata
-from functools import cache
 import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
@@ -43,8 +42,7 @@ def plot_curves(
     for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
-# %% ../nbs/91_run.ipynb #1069f52d
-@cache
+# %% ../nbs/91_run.ipynb #3bc32a16
 def _letters(file):
     "What a font can draw, as numbers"
     try: font = get_font(file)
@@ -80,15 +78,13 @@ def plot_confusion(
     names,families = _drawable([classes[i] for i in ticks])
     side = max(4, 1.5+0.45*min(n, 50)*(1 if n<=50 else 0.4)) + 0.09*max(0, max(map(_width, names))-12)
     fig = Figure(figsize=(side,side), layout='constrained')
-    ax = fig.subplots()
+    ax,each = fig.subplots(),-(-n//1000)  # classes in a cell
+    end = each*-(-n//each)
+    counts = np.histogram2d(np.asarray(targets), np.asarray(preds), end//each, [[0,end]]*2)[0]
     if n<=50:
-        numbers = ConfusionMatrixDisplay.from_predictions(
-            targets, preds, labels=range(n), cmap='Greys', colorbar=False, ax=ax).text_
-        for text in numbers.flat: text.set_in_layout(False)  # they are inside; asking each takes seconds
+        shown = ConfusionMatrixDisplay(counts.astype(int)).plot(cmap='Greys', colorbar=False, ax=ax)
+        for text in shown.text_.flat: text.set_in_layout(False)  # they are inside; asking each takes seconds
     else:
-        each = -(-n//1000)  # classes in a cell
-        end = each*-(-n//each)
-        counts = np.histogram2d(np.asarray(targets), np.asarray(preds), end//each, [[0,end]]*2)[0]
         ax.imshow(counts, cmap='Greys', norm=PowerNorm(0.5), extent=(-0.5, end-0.5, end-0.5, -0.5))
         ax.set(xlabel='Predicted label', ylabel='True label')
     ax.set_xticks(ticks, names, rotation='vertical', family=families, parse_math=False)

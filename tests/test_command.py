@@ -1,8 +1,14 @@
 "The command as a person types it"
+import io
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_NET, slow
@@ -16,8 +22,6 @@ def run(*words, **kwargs):
 
 
 def test_installed_command_is_the_module():
-    import shutil
-    from pathlib import Path
     command = shutil.which('resnet-course', path=str(Path(sys.executable).parent))
     assert command, "resnet-course is not beside this python; run: pip install -e '.[dev]'"
     assert subprocess.check_output([command, '--version'], text=True) == run('--version')
@@ -152,3 +156,163 @@ def test_real_imagenette():
     assert {split: len(files) for split, files in images.items()} == {'train': 9469, 'val': 3925}
     xb, yb = get_data('imagenette-160', 160, 128, bs=4, workers=0).one_batch()
     assert xb.shape == (4, 3, 128, 128) and len(yb) == 4
+
+
+# -- the terminal
+
+RUN_FILES = {'checkpoint.pt', 'config.json', 'confusion.png', 'curves.png', 'history.csv', 'model.safetensors'}
+full = pytest.param('full', marks=pytest.mark.skipif(not Path('/dev/full').exists(), reason="no /dev/full here"))
+
+
+@pytest.fixture
+def nobody_listens(how):
+    "A stream that is closed, on a full disk, or a pipe that nobody reads any more"
+    read, write = os.pipe()
+    os.close(read)
+    if how == 'full':
+        os.close(write)
+        write = os.open('/dev/full', os.O_WRONLY)
+    with os.fdopen(write, 'w') as stream:
+        if how == 'closed': stream.close()
+        yield stream  # closing it fails if something still waits in it
+
+
+def status_of(*words):
+    from resnet_course.cli import main
+    try: main([str(w) for w in words])
+    except SystemExit as e: return e.code
+    return 0
+
+
+@pytest.mark.parametrize('how', ['gone', 'closed', full])
+def test_a_run_goes_on(small, tmp_path, monkeypatch, memory_given_back, capsys, nobody_listens, how):
+    monkeypatch.setattr(sys, 'stdout', nobody_listens)
+    assert status_of('train', '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', '2') == 0
+    assert {f.name for f in (tmp_path/'run').iterdir()} == RUN_FILES
+    assert (tmp_path/'run'/'history.csv').read_text().count('\n') == 3
+    said = capsys.readouterr().err
+    assert 'No space left on device' in said and said.count('\n') == 1 if how == 'full' else not said
+
+
+@pytest.mark.parametrize('how, status, says', [
+    ('gone', 141, ''), ('closed', 2, 'standard output: Bad file descriptor'),
+    pytest.param('full', 2, 'standard output: No space left on device', marks=full.marks)])
+@pytest.mark.parametrize('words', ['train --help', '--version', 'cost nin'])
+def test_any_other_command_ends(monkeypatch, capsys, nobody_listens, words, status, says):
+    monkeypatch.setattr(sys, 'stdout', nobody_listens)
+    assert status_of(*words.split()) == status
+    said = capsys.readouterr().err
+    assert says in said and said.count('\n') == bool(says)
+
+
+@pytest.mark.parametrize('how', ['gone', 'closed', full])
+def test_a_mistake_that_cannot_be_told(monkeypatch, nobody_listens):
+    monkeypatch.setattr(sys, 'stderr', nobody_listens)
+    assert status_of('train', '--size', 5) == 2
+
+
+def in_shell(words, **kwargs):
+    words = f'{shlex.quote(sys.executable)} -m resnet_course {words}'
+    return subprocess.run(['bash', '-c', words], capture_output=True, text=True, check=False, **kwargs)
+
+
+def test_no_file_is_taken_for_a_stream_that_was_closed(tmp_path):
+    code = ("import os; from resnet_course.terminal import complain, open_streams, say; open_streams(); "
+            "f = os.open('it', os.O_CREAT | os.O_RDWR); complain('lost'); os.write(f, str(f).encode()); say('lost')")
+    subprocess.run(['bash', '-c', '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code], cwd=tmp_path, check=False)
+    assert (tmp_path/'it').read_text() == '3'
+
+
+@pytest.mark.slow
+def test_a_run_without_any_stream(small, tmp_path):
+    "All three closed: the history is numbers, and nothing that was printed"
+    options = ' '.join(map(str, ['--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', 1]))
+    assert in_shell(f'train {options} <&- >&- 2>&-').returncode == 0
+    assert {f.name for f in (tmp_path/'run').iterdir()} == RUN_FILES
+    lines = (tmp_path/'run'/'history.csv').read_text().splitlines()
+    assert lines[0].startswith('epoch,') and re.fullmatch(r'[\d.,e-]+', lines[1]) and len(lines) == 2
+    for f in ('checkpoint.pt', 'model.safetensors', 'config.json', 'curves.png'):
+        assert b'validation images' not in (tmp_path/'run'/f).read_bytes()
+
+
+@pytest.mark.parametrize('words, status', [
+    ('--help | head -c1; exit ${PIPESTATUS[0]}', (0, 141)), ('--help >&-', (2,)),
+    ('--version | true; exit ${PIPESTATUS[0]}', (0, 141)),
+    ('train --size 5 2>&-', (2,)), ('train --size 5 2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}', (2,))])
+def test_as_the_shell_sees_it(words, status):
+    done = in_shell(words)
+    assert done.returncode in status and 'Exception ignored' not in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'cp1252', 'utf-8', 'utf-16-le', 'shift_jis'])
+def test_any_name_in_any_encoding(encoding):
+    from resnet_course.terminal import say
+    name = 'a\x1b[2J\r\n\u202e中é€\udce9\ud800😀$'
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline='\n')
+    say(name, name, to=stream)
+    text = raw.getvalue().decode(encoding)
+    assert text.count('\n') == 2 and text.endswith('\n') and all(line.isprintable() for line in text.split('\n'))
+    assert '\\x1b[2J' in text and '\\udce9' in text
+    assert ('中' if encoding in ('utf-8', 'utf-16-le', 'shift_jis') else '\\u4e2d') in text
+
+
+ODD = ['$a_b$', '\x1b[31mred', os.fsdecode(b'caf\xe9'), '中文 名字', "it's", 'a\nb', '\u202eabc', 'x'*200, '-v', '=1+1']
+
+
+@pytest.fixture
+def odd(small, tmp_path):
+    "A data folder in a folder, with classes and images of names that people do give, and of some that they do not"
+    root, images = tmp_path/'my $HOME data', sorted(small.glob('*/*/*.png'))
+    try:
+        for split, part in (('train', images[:12]), ('val', images[12:16])):
+            for name in ODD:
+                (root/split/name).mkdir(parents=True)
+                for i, f in enumerate(part[:3]): shutil.copy(f, root/split/name/f'{name[:9]} {i}.png')
+    except OSError: pytest.skip("this file system does not take such names")
+    return root
+
+
+def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
+    "Nothing reaches the terminal that it would obey; hints can be typed; a table has the names' bytes"
+    out = tmp_path/'run of $x'
+    words = ['--out', out, *SMALL_NET, '--epochs', '1', '--device', 'cpu']
+    done = [command('train', '--data', odd, *words)]
+    hints = [shlex.split(line.split(': ', 1)[1].removeprefix('grow the images, ').removeprefix('more epochs, '))
+             for line in done[0][1].splitlines() if 'resnet-course' in line]
+    assert hints[0][2] == str(out/'model.safetensors') and hints[1][3] == str(odd)
+    done.append(command('predict', hints[0][2], odd/'val', '--csv', tmp_path/'it.csv'))
+    done.append(command('predict', hints[0][2], *sorted(odd.glob('val/*/*.png'))[:9], '--top', 10))
+    done.append(command('predict', hints[0][2], odd/'val', '--json'))
+    done.append(command('evaluate', hints[0][2], odd, '--figure', tmp_path/'it.png'))
+    for status, said, err in done:
+        assert (status, err) == (0, '') and all(line.isprintable() for line in said.split('\n')), said
+        said.encode()
+    assert b'caf\xe9' in (tmp_path/'it.csv').read_bytes() and (tmp_path/'it.png').read_bytes()[1:4] == b'PNG'
+    assert len(done[3][1].splitlines()) == 30 and all(json.loads(line) for line in done[3][1].splitlines())
+    assert len(done[4][1].splitlines()) == len(ODD)+4
+
+
+def test_names_with_a_tilde(monkeypatch, tmp_path):
+    "The shell leaves it alone after an equals sign"
+    from resnet_course.cli import make_parser
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for words, names in (('train --out=~/x --data=~/y', 'out data'),
+                         ('evaluate ~/m ~/d --figure=~/f', 'model data figure'),
+                         ('predict ~/m ~/i --csv=~/c', 'model csv'), ('clean ~/d', 'data')):
+        given = vars(make_parser().parse_args(words.split()))
+        assert all(given[name].startswith(f'{tmp_path}/') for name in names.split())
+    assert make_parser().parse_args('predict ~/m - ~/i'.split()).images == ['-', f'{tmp_path}/i']
+
+
+def test_told_again_on_another_machine_and_in_another_place(command, small, tmp_path):
+    words = ['--out', tmp_path/'run', *SMALL_NET, '--epochs', '1']
+    assert command('train', '--data', small, *words)[0] == 0
+    small.rename(tmp_path/'moved')
+    status, _, err = command('train', '--data', tmp_path/'moved', *words, '--device', 'auto', '--resume')
+    assert status == 0, err
+    config = json.loads((tmp_path/'run'/'config.json').read_text())
+    for options in ([], 'none', None, 5):
+        (tmp_path/'run'/'config.json').write_text(json.dumps(config | {'options': options}))
+        _, _, err = command('train', '--data', tmp_path/'moved', *words, '--seed', 3, '--resume')
+        assert '--seed 3 differs' in err and err.count('\n') == 1

@@ -19,6 +19,12 @@ from PIL import Image
 from resnet_course.run import FiniteLoss
 
 
+def short(value):
+    "A value in a test's name; Python writes out no more than 4,300 digits"
+    try: return repr(value)[:30]
+    except ValueError: return 'long'
+
+
 def train(data, out, *more): return ['train', '--data', data, '--out', out, *SMALL_NET, '--epochs', '1', *more]
 
 
@@ -55,11 +61,157 @@ def train(data, out, *more): return ['train', '--data', data, '--out', out, *SMA
     ('--resume', 'add --out'),
     ('--epoch-count 3', '--epoch-count'),
     ('--data nowhere', 'digits, imagenette-160'),
-])
+    # -- numbers without end
+    ('--epochs 1000000000', 'at most 100,000'),
+    ('--epochs 100001', 'at most 100,000'),
+    ('--layers 1000000,1,1,1', 'at most 1,000'),
+    ('--layers 1,1,1,1001', 'at most 1,000'),
+    ('--layers 1,1,1,1 --expansion 1000000000000', 'at most 4'),
+    ('--width 16384', 'at most 4,096'),
+    ('--width 100000000000000000000', 'at most 4,096'),
+    ('--size 4097', 'at most 4,096'),
+    ('--presize 1000000000', 'at most 4,096'),
+    ('--progressive 32,5000', 'at most 4,096'),
+    ('--bs 65537', 'at most 65,536'),
+    ('--seed 18446744073709551616', 'at most 2**63-1'),
+    ('--seed 9223372036854775808', 'at most 2**63-1'),
+    ('--workers 1000000000000000000000000000000', '4 a core'),
+    ('--lr 1e31', 'at most 1e30'),
+    ('--lr 1e400', 'at most 1e30'),
+    ('--lr 1e-400', 'above 0'),
+    *[(f'--{name} {"9"*5000}', 'at most') for name in (
+        'epochs', 'size', 'presize', 'bs', 'seed', 'workers', 'width', 'layers', 'progressive', 'lr')],
+    # -- numbers that only Python takes for one
+    *[(f'--{name} {text}', 'not a') for name in ('epochs', 'seed', 'width', 'layers', 'expansion', 'progressive', 'lr')
+      for text in ('1_0', '٣', '\uff15', '0x10', '1e', 'None')],
+    *[(f'--{name} {text}', 'not a') for name in ('epochs', 'bs', 'layers') for text in ('1e3', '2.', 'inf', '1,', ',')],
+    *[([f'--{name}', text], 'not a') for name in ('epochs', 'lr', 'layers') for text in (' 4', '4 ', '4\n', '', ' ')],
+    # -- names
+    (['--out', ''], 'empty name'), (['--data', ''], 'empty name'),
+    (['--arch', 'x'*10_000], 'resnet18'), (['--arch', '\x1b[2J'], "'\\x1b[2J'"), (['--layers', '\x1b[2J'], '\\x1b[2J'),
+    (['--\x1b[2J'], '--\\x1b[2J'), (['--precision', 'caf\udce9'], 'bf16'),
+], ids=lambda v: str(v)[:40])
 def test_option(refused, tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
-    assert says in refused('train', *words.split())
+    line = refused('train', *(words.split() if isinstance(words, str) else words))
+    assert says in line and len(line) < 400 and line.strip().isprintable()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('words, says', [
+    ('cost resnet50 --size 40000', 'at most 4,096'), ('cost resnet50 --size 4e2', 'not a number'),
+    ('cost resnet18 --classes 100001', 'at most 100,000'), ('cost resnet18 --classes 0', '1 or more'),
+    ('cost --layers 1000000000,1,1,1', 'at most 1,000'), ('cost --layers 1,1,1,1 --width 8192', 'at most 4,096'),
+    ('cost mobilenet_v2 --width 8', 'takes no width'), ('cost --layers 1,1,1,1 --expansion 3', 'nor 4'),
+    (f'predict m x --top {10**30}', 'at most 100,000'), (f'predict m x --top {"1"*5000}', 'at most 100,000')],
+    ids=lambda v: str(v)[:40])
+def test_number_of_another_command(refused, words, says):
+    line = refused(*words.split())
+    assert says in line and len(line) < 400
+
+
+@pytest.mark.parametrize('net, options, says', [
+    ('resnet', {}, 'resnet50'), ('', {}, 'no net is called'), (None, {}, 'no net is called'), (3, {}, 'no net is'),
+    ([1], {}, 'no net is called'), ('x'*10**6, {}, 'no net is called'), ('resnet18', None, 'is no dictionary'),
+    ('resnet18', [1], 'is no dictionary'), ('resnet18', {'x'*10**6: 1}, 'takes no x'), ('nin', {5: 1}, 'takes no 5'),
+    ('resnet18', {'n_out': 3}, 'takes no n_out'), ('ResNet', {}, 'needs its layers'),
+    *[('ResNet', {'layers': v}, 'layers=') for v in (
+        [10**9, 1, 1, 1], [1, 1, 1, 1001], [1, 1, 1, 0], [1, 1, 1, -1], [1, 1, 1], [1]*10**6, [1, 1, 1, 1.], [True]*4,
+        [[1], 1, 1, 1], [1, 1, 1, float('nan')], [1, 1, 1, None], [1, 1, 1, '1'], '1111', 4, None, {}, 10**5000,
+        [10**5000]*4)],
+    *[('ResNet', {'layers': [1]*4, 'expansion': v}, 'expansion=') for v in (0, 2, 4., '4', True, None, [4], 10**5000)],
+    *[('resnet18', {'width': v}, 'width=') for v in (
+        0, -4, 66, 16384, 10**30, 10**5000, 64., float('nan'), float('inf'), 'big', None, True, [64], {})],
+    *[(net, {'n_in': v}, 'n_in=') for net in ('resnet50', 'nin', 'googlenet') for v in (0, -1, 5000, 3., None, [])],
+    *[('googlenet', {'aux': v}, 'aux=') for v in (1, 0, None, 'yes', [], 2.)],
+    *[('resnet18', {k: v}, f'{k}=') for k in ('stem', 'block', 'shortcut') for v in (1, 'deep_stem', [], True)],
+    ('resnet18', {'pretrained': 1}, 'pretrained=')], ids=short)
+def test_net_that_is_none(net, options, says):
+    "Names, kinds and limits, before a layer is made"
+    from resnet_course import CourseError
+    from resnet_course.models import build_model, check_net
+    with pytest.raises(CourseError) as e: check_net(net, options)
+    assert says in str(e.value) and '\n' not in str(e.value) and len(str(e.value)) < 400
+    with pytest.raises(CourseError): build_model({'net': net, 'net_options': options}, 10)
+
+
+@pytest.mark.parametrize('n', [0, -1, 100_001, 10**5000, 1.5, None, True, '10'], ids=short)
+def test_classes_that_are_no_number_of_them(n):
+    from resnet_course import CourseError, create_model
+    with pytest.raises(CourseError, match='n_out='): create_model('resnet18', n)
+
+
+@pytest.mark.parametrize('field, value', [
+    ('bs', 65_537), ('bs', 10**5000), ('presize', 4_097), ('sizes', (4_097,)), ('sizes', (32,)*100_001), ('wd', 1e4),
+    ('sizes', (10**5000,)), ('lr', 1e31), ('lr', 10**400), ('validate', 100_001), ('seed', 2**63), ('net', 'x'*10**6),
+    ('net_options', {'n_in': 1}), ('optimiser', 'x'*10**6)], ids=short)
+def test_recipe_without_end(field, value):
+    from resnet_course import CourseError
+    from resnet_course.recipes import Recipe, make_net
+    with pytest.raises(CourseError) as e: make_net(Recipe(**{field: value}), 10)
+    assert len(str(e.value)) < 400 and '\n' not in str(e.value)
+
+
+def test_limits_are_told_and_kept(command):
+    "The help has the numbers; what is at a limit passes"
+    from resnet_course.limits import LIMITS, check_limit
+    from resnet_course.models import check_net
+    from resnet_course.recipes import Recipe
+    told = ' '.join(command('train', '--help')[1].split())
+    for most in ('100,000', '1,000', '4,096', '65,536', '2**63-1', '1e30', '4 a core'): assert most in told, most
+    for name, ends in LIMITS.items():
+        for value in ends: check_limit(name, value)
+    check_net('ResNet', {'layers': [1000]*4, 'expansion': 4, 'width': 4096, 'n_in': 4096}, 100_000)
+    check_net('googlenet', {'aux': True}), check_net('resnet18', {'block': None, 'stem': lambda ni, nf: None})
+    Recipe(bs=65_536, presize=4_096, sizes=(4_096,)*100_000, lr=1e30, seed=2**63-1)
+
+
+def test_a_step_takes_at_least_what_is_said():
+    from resnet_course.models import create_model, step_bytes
+    spec = {'net': 'resnet18', 'net_options': {'width': 8}}
+    weights = 4*sum(p.numel() for p in create_model('resnet18', 10, width=8).parameters())
+    small, large = (step_bytes(spec, 10, 64, bs) for bs in (1, 100))
+    assert 4*weights == small < large == 3*weights + (large-3*weights)//100*100
+    assert step_bytes(spec, 10, 64, 100, states=1, itemsize=2) - 2*weights == (large-3*weights)/2
+    assert step_bytes({'net': 'resnet50', 'net_options': {}}, 10, 4096, 64) > 100e9
+
+
+def test_cost_takes_no_memory(command, monkeypatch):
+    from resnet_course import cost
+    seen, table = [], cost.cost_table
+    def note(model, size):
+        seen.append({p.device.type for p in model.parameters()})
+        return table(model, size)
+    monkeypatch.setattr(cost, 'cost_table', note)
+    status, out, _ = command('cost', 'resnet18', '--size', 4096, '--width', 512)
+    assert status == 0 and seen == [{'meta'}] and 'total' in out
+
+
+def test_workers_that_do_not_fit(monkeypatch, tmp_path):
+    from collections import namedtuple
+
+    from resnet_course import CourseError, workers
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: namedtuple('usage', 'free')(64e6))
+    workers.check_workers(2, 12_000_000, tmp_path), workers.check_workers(0, 10**12, tmp_path)
+    workers.check_workers(99, 10**12, tmp_path/'none')
+    with pytest.raises(CourseError, match=r'workers=4 need 108 MB .* has 64 MB; take workers=0'):
+        workers.check_workers(4, 12_000_000, tmp_path)
+
+
+class Killed:
+    def __len__(self): return 2
+    def __getitem__(self, i): os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line():
+    from torch.utils.data import DataLoader
+
+    from resnet_course import CourseError
+    from resnet_course.workers import worker_faults
+    with pytest.raises(CourseError, match=r'process that reads images has ended .* workers=0') as e, worker_faults():
+        list(DataLoader(Killed(), num_workers=1))
+    assert '\n' not in str(e.value)
+    with pytest.raises(RuntimeError, match='another'), worker_faults(): raise RuntimeError('another')
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -1,9 +1,12 @@
 "One prediction, many, and a judgement: the same in Python and by the command, in order, and what is broken is named"
+import copy
 import io
 import json
 import os
 import shutil
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 from PIL import Image
 
 from resnet_course import CourseError
+from resnet_course.plots import plot_confusion, png_bytes
 from resnet_course.predict import class_table, labelled_images, predict, predict_many
 from resnet_course.recipes import Recipe, train
 from resnet_course.resnet import ResNet
@@ -185,6 +189,87 @@ def test_few_images_are_read_ahead(loaded, files, monkeypatch):
     assert len(batches) == 20 and max(ahead) <= 20
 
 
+@pytest.mark.parametrize('presize, size, most', [(40, 33, 64), (224, 224, 64), (224, 320, 31), (640, 224, 7),
+                                                 (4096, 64, 1), (64, 4096, 1)])
+def test_batches_of_large_images_are_smaller(files, monkeypatch, presize, size, most):
+    "64 x 224^2 pixels at most"
+    from resnet_course import predict as module
+    seen = []
+    class Mean(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(len(x))
+            return torch.zeros(len(x), 2)
+    monkeypatch.setattr(module, '_pipelines', lambda spec: (lambda im: torch.zeros(3, 1, 1), lambda x: x))
+    many = predict_many(Mean(1, 1), spec() | {'presize': presize, 'size': size}, files*4)
+    assert len(many) == 160 == sum(seen) and max(seen) == min(most, 64) and sorted(seen)[1:] == [most]*(len(seen)-1)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+def test_answers_that_are_no_numbers(loaded, files, value):
+    model = copy.deepcopy(loaded[0])
+    with torch.no_grad(): model.head.bias.fill_(value)
+    with pytest.raises(CourseError, match='not finite') as e: predict_many(model, loaded[1], files)
+    assert '\n' not in str(e.value)
+    with pytest.raises(CourseError, match='not finite'): predict(model, loaded[1], files[0])
+
+
+# -- figures
+
+def figure_of(n, classes=None):
+    "A confusion figure, its bytes, and the labels and texts that it has"
+    rng = np.random.default_rng(0)
+    classes = classes or [f'class {i}' for i in range(n)]
+    true = rng.integers(0, n, 5000)
+    said = np.where(rng.random(5000) < 0.8, true, rng.integers(0, n, 5000))
+    fig = plot_confusion(torch.tensor(true), torch.tensor(said), classes)
+    png = png_bytes(fig)
+    return fig, png, [t.get_text() for t in fig.axes[0].get_xticklabels()]
+
+
+@pytest.mark.parametrize('n, labels', [(1, 1), (2, 2), (20, 20), (51, 26), (102, 34), (1000, 50), (100_000, 50)])
+def test_figure_of_any_number_of_classes(n, labels):
+    "Up to fifty each cell has its number; beyond, none has, and the figure stays as large as it is"
+    fig, png, names = figure_of(n)
+    assert len(names) == labels and names[0] == 'class 0' and png[1:4] == b'PNG' and len(png) < 1_000_000
+    assert len(fig.axes[0].texts) == (n**2 if n <= 50 else 0) and max(fig.get_size_inches()) <= (25 if n <= 50 else 11)
+
+
+def test_figure_of_many_classes_takes_little_memory():
+    figure_of(2)
+    tracemalloc.start()
+    figure_of(100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+
+
+def test_neighbours_share_a_cell_beyond_a_thousand():
+    "Nobody is lost"
+    for n in (999, 1001, 2345):
+        fig = plot_confusion(np.arange(n), np.arange(n)[::-1], list(map(str, range(n))))
+        assert fig.axes[0].images[0].get_array().sum() == n
+
+
+def test_figure_with_any_name(capsys):
+    "Not a warning (they are errors in these tests), not a word on standard error"
+    names = ['$a_b$', '$', '\\alpha $x', '\x1b[31mred', os.fsdecode(b'caf\xe9'), '中文名字', '日本語'*30, 'العربية',
+             '😀', 'x'*300, 'a\nb', 'ไทย', 'e\u0301', '\u202eabc', '', ' ', '\U0010fffd', 'a\u200db']
+    _, _, shown = figure_of(len(names), names)
+    assert shown[:4] == ['$a_b$', '$', '\\alpha $x', '\\x1b[31mred'] and shown[4] == 'caf\\udce9'
+    assert shown[5] in ('中文名字', '\\u4e2d\\u6587\\u540d\\u5b57') and all(len(name) <= 30 for name in shown)
+    assert shown[9] == 'x'*29+'…' and shown[10] == 'a\\nb' and shown[13] == '\\u202eabc'
+    assert not capsys.readouterr().err
+
+
+def test_a_font_that_has_the_letters_is_found():
+    "Of those that come with matplotlib"
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+    usual, stix = (set(get_font(findfont(FontProperties(family=f))).get_charmap()) for f in (None, 'STIXGeneral'))
+    letter = next(chr(c) for c in sorted(stix-usual) if chr(c).isprintable() and chr(c).isalpha())
+    fig, _, shown = figure_of(2, [f'a{letter}', 'b'])
+    assert shown == [f'a{letter}', 'b'] and len(fig.axes[0].get_xticklabels()[0].get_fontfamily()) > 1
+
+
 # -- tables
 
 def test_class_table():
@@ -206,6 +291,24 @@ def test_labelled_images(images, small, tmp_path):
         labelled_images(tmp_path/'here', ['3'])
     (tmp_path/'none').mkdir()
     with pytest.raises(CourseError, match='no images in class folders'): labelled_images(tmp_path/'none', CLASSES)
+
+
+def test_class_table_is_what_counting_gives():
+    "In no time for a thousand classes; the first of equals is named"
+    rng = np.random.default_rng(0)
+    classes = [f'c{i}' for i in range(1000)]
+    true, said = (np.array(classes)[np.minimum(*rng.integers(0, 990, (2, 50_000)))] for _ in '12')
+    said = np.where(rng.random(50_000) < 0.7, true, said)
+    began = time.perf_counter()
+    table = class_table(true, said, classes)
+    assert time.perf_counter()-began < 1.5 and list(table.index) == classes and table.index.name == 'class'
+    for name in classes[::97]:
+        of = said[true == name]
+        wrong = [s for s in of if s != name]
+        most = max(wrong, key=wrong.count) if wrong else ''
+        assert table.loc[name].tolist() == [len(of), pytest.approx((of == name).mean()), most]
+    assert table.loc['c995'].tolist() == [0, pytest.approx(np.nan, nan_ok=True), '']
+    assert class_table(['a'], ['a'], ['a', 'b'])['most often taken for'].tolist() == ['', '']
 
 
 # -- the command
