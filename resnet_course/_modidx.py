@@ -103,6 +103,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'resnet_course.data.usable_images': ('data.html#usable_images', 'resnet_course/data.py')},
             'resnet_course.datasets': { 'resnet_course.datasets.Dataset': ('data.html#dataset', 'resnet_course/datasets.py'),
                                         'resnet_course.datasets._download': ('data.html#_download', 'resnet_course/datasets.py'),
+                                        'resnet_course.datasets._fetch': ('data.html#_fetch', 'resnet_course/datasets.py'),
                                         'resnet_course.datasets._unpack': ('data.html#_unpack', 'resnet_course/datasets.py'),
                                         'resnet_course.datasets.digits_path': ('data.html#digits_path', 'resnet_course/datasets.py'),
                                         'resnet_course.datasets.find_data': ('data.html#find_data', 'resnet_course/datasets.py'),
