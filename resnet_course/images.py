@@ -27,12 +27,18 @@ else:
     FORMATS.append('HEIF')
     SUFFIXES |= HEIF_SUFFIXES
 
-# %% ../nbs/00_data.ipynb #e663395c
+# %% ../nbs/00_data.ipynb #fda40825
 MOST_PIXELS = 250_000_000 # Phones make 200 million
 _HALVED = 64_000_000 # Above, an image is read at half its side: Pillow warns when it crops larger ones
-_lock,_alone = threading.Lock(),threading.Lock()
 
-# %% ../nbs/00_data.ipynb #9fde39f0
+def _new_locks():
+    "One for Pillow's settings, one for very large images; a process that is forked gets its own"
+    global _lock,_alone
+    _lock,_alone = threading.Lock(),threading.Lock()
+_new_locks()
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_new_locks)
+
+# %% ../nbs/00_data.ipynb #77d387df
 class _Quiet:
     "While any thread reads an image, no warning of Pillow's is shown; those of others are"
     n = 0
@@ -41,7 +47,7 @@ class _Quiet:
             if not _Quiet.n:
                 _Quiet.caught = warnings.catch_warnings()
                 _Quiet.caught.__enter__()
-                warnings.filterwarnings('ignore', module=r'PIL\.')
+                warnings.filterwarnings('ignore', module=r'(PIL|pillow_heif)\.')
             _Quiet.n += 1
     def __exit__(self, *error):
         with _lock:
@@ -59,7 +65,7 @@ def _quiet_libraries():
         setter(None)
 _quiet_libraries()
 
-# %% ../nbs/00_data.ipynb #1b45bfdf
+# %% ../nbs/00_data.ipynb #31ef22e9
 class _Fault(ValueError): "Why an image cannot be read, in a few words"
 
 def _regular(path, flags):
@@ -73,7 +79,9 @@ def _regular(path, flags):
 @contextmanager
 def _opened(fn):
     "An image file, or its bytes, opened; pixels are not read yet"
-    with io.BytesIO(fn) if isinstance(fn, (bytes,bytearray,memoryview)) else open(fn, 'rb', opener=_regular) as f:
+    data = isinstance(fn, (bytes,bytearray,memoryview))
+    if not (data or isinstance(fn, (str,os.PathLike))): raise _Fault(f"{type(fn).__name__} is no image")
+    with io.BytesIO(fn) if data else open(fn, 'rb', opener=_regular) as f:
         try: im = Image.open(f, formats=FORMATS)
         except Image.DecompressionBombError:
             with _lock:  # Pillow's own limit is lower, and is the user's to set

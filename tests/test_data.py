@@ -24,6 +24,7 @@ from resnet_course import CourseError, datasets
 from resnet_course.data import (
     DATASETS, RGBImage, digits_path, find_data, find_dataset, get_data, image_files, list_images, usable_images)
 from resnet_course.fast import BatchRandomResizedCrop, fast_data
+from resnet_course.folders import images_in
 
 DIGITS = DATASETS['digits']
 
@@ -421,9 +422,9 @@ def moved(small, *pairs):
 
 WRONG = {
     'one folder too many': (lambda s: moved(s, ('train/3', 'x'), ('x', 'train/3/images')),
-                            "class '3' in {s}/train has its 12 images in 3/images/; move them up into 3/"),
+                            "class '3' in {s}/train has its 12 image(s) in 3/images/; move them up into 3/"),
     'two too many': (lambda s: moved(s, ('val/7', 'x'), ('x', 'val/7/a/b'), ('val/7/a/b/000.png', 'val/7/c/x')),
-                     "class '7' in {s}/val has its 4 images in 7/a/b/ and others; move them up into 7/"),
+                     "class '7' in {s}/val has its 4 image(s) in 7/a/b/ and others; move them up into 7/"),
     'no split': (lambda s: moved(s, ('train/3', 'cat'), ('train/7', 'dog'), ('val', '.val'), ('train', '.train')),
                  '{s} has no folder train/ but class folders (cat/, dog/); move some images of each class to val/'),
     'other name': (lambda s: moved(s, ('val', 'valid')),
@@ -661,3 +662,14 @@ def test_digits_are_whole_or_written_again(own_cache):
     shutil.rmtree(path/'train'/'9')
     (own_cache/'.resnet_course.killed.part'/'train').mkdir(parents=True)
     assert len(image_files('digits').items) == 1797 and os.listdir(own_cache) == ['digits']
+
+
+def test_images_in_any_folder(small):
+    "As `predict` takes it: below it too, whatever they are called"
+    image(small/'more'/'deep'/'no suffix')
+    text(small/'notes.txt')
+    (small/'loop').symlink_to('.')
+    left_out = {}
+    files = images_in(small, left_out)
+    assert files == sorted([*small.glob('*/*/*.png'), small/'more'/'deep'/'no suffix']) and len(files) == 33
+    assert left_out == {small/'notes.txt': 'no image', small/'loop': 'a link to a folder'}

@@ -257,6 +257,8 @@ REFUSED = {
     'row': (lambda: np.ones(4, np.uint8), 'give (h,w)'),
     'no pixels': (lambda: np.ones((0, 4, 3), np.uint8), 'no pixels'),
     'no pixels in memory': (lambda: Image.new('RGB', (0, 5)), 'no pixels'),
+    'a number': (lambda: 0, 'int is no image'),
+    'none': (lambda: None, 'NoneType is no image'),
     'objects': (lambda: np.array([[None]]), 'no fixed white'),
     'too many': (lambda: patched(huge(), struct.pack('>II', 20000, 12501), struct.pack('>II', 20000, 12501)),
                  '20000 x 12501 are 250 million pixels; at most 250 are read'),
