@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:  # torch in each of them takes its share of the cores, no more
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count()//int(os.environ['PYTEST_XDIST_WORKER_COUNT']))))
+
 ROOT = Path(__file__).resolve().parent.parent
 slow = partial(pytest.param, marks=pytest.mark.slow)
 LIMIT_GB = 5  # of memory, the whole session
@@ -163,10 +166,26 @@ def faults_of_memory():
                "or run in a process of its own")
 
 
+seen = []  # in each process that ran tests: its peak of memory, and what is wrong with its memory
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
-    if any(faults_of_memory()) and exitstatus == pytest.ExitCode.OK: session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    output, here = getattr(session.config, 'workeroutput', None), (peak_gb(), list(faults_of_memory()))
+    if output is not None: output['seen'] = here  # a worker tells the process that started it
+    elif not seen: seen.append(here)  # the only one
+    if output is None and any(faults for _, faults in seen) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node):
+    if 'seen' in getattr(node, 'workeroutput', {}): seen.append(node.workeroutput['seen'])
 
 
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"peak of memory: {peak_gb():.1f} GB")
-    for fault in faults_of_memory(): terminalreporter.write_line(f"FAILED: {fault}", red=True)
+    for report in terminalreporter.getreports('passed'):
+        for name, value in report.user_properties: terminalreporter.write_line(f"{name}: {value}")
+    terminalreporter.write_line("peak of memory: " + ' and '.join(f'{gb:.1f} GB' for gb, _ in seen))
+    for _, faults in seen:
+        for fault in faults: terminalreporter.write_line(f"FAILED: {fault}", red=True)

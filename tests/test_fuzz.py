@@ -171,13 +171,13 @@ def cases(kind, n, folder, run):
 
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason="memory is measured as Linux has it")
 @pytest.mark.parametrize('kind', CASES)
-def test_fuzz(kind, done, tmp_path, request, capfd):
+def test_fuzz(kind, done, tmp_path, request, capfd, record_property):
     n = CASES[kind] // (1 if request.config.getoption('--fuzz') else 10)
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         worked, refused, longest, memory = pool.submit(cases, kind, n, tmp_path, done.folder).result()
     printed = capfd.readouterr()
-    with capfd.disabled():
-        print(f' {kind}: {worked} worked, {refused} refused, {longest:.1f} s at most, {memory:.0f} MB above rest')
+    record_property(f'fuzz, {kind}', f'{worked} worked, {refused} refused, {longest:.1f} s at most, '
+                                     f'{memory:.0f} MB above rest at most')
     assert worked+refused == n and worked > n/100 and refused > n/10
     assert longest < 10 and memory < 300
     assert not printed.err, f"a library printed lines of its own: {printed.err[:300]}"
