@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 'find_data']
 
-# %% ../nbs/00_data.ipynb #94e0bc00
-import lzma, os, shutil, tarfile, zipfile, zlib
+# %% ../nbs/00_data.ipynb #c5955b5b
+import lzma, os, shutil, sys, tarfile, zipfile, zlib
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastai.data.external import URLs, fastai_path
-from fastcore.net import urlclean
-from fastdownload import download_url
+from fastcore.imports import IN_NOTEBOOK
+from fastcore.net import urlclean, urlopen
+from fastprogress import progress_bar
 from .errors import CourseError, printable
 from .files import cache_home, whole_folder
 from .folders import count_images
@@ -75,6 +76,16 @@ def find_dataset(
         if text in (d.name, d.where) or folder==os.path.realpath(usual_place(d)): return d
     return Dataset(Path(text).stem if '://' in text else Path(folder).name, text)
 
+# %% ../nbs/00_data.ipynb #ed11e88a
+def _fetch(url, file):
+    "Save all of what an address gives"
+    with urlopen(url, timeout=60) as came, open(file, 'wb') as f:
+        size,blocks = int(came.headers.get('Content-Length') or 0),iter(lambda: came.read(2**18), b'')
+        if size and (sys.stdout.isatty() or IN_NOTEBOOK): blocks = progress_bar(blocks, -(-size//2**18), leave=False)
+        for block in blocks: f.write(block)
+        if f.tell()<size: raise ValueError(f"only {f.tell():,} of {size:,} bytes came")
+    return file
+
 # %% ../nbs/00_data.ipynb #1b45c6f7
 def _unpack(archive, part):
     "Unpack what has `train/` and `val/` into the folder `part`; no member of an archive gets out of it"
@@ -90,7 +101,7 @@ def _unpack(archive, part):
     for child in found[0].iterdir(): child.rename(part/child.name)
     shutil.rmtree(inner, ignore_errors=True)
 
-# %% ../nbs/00_data.ipynb #436ef264
+# %% ../nbs/00_data.ipynb #edd8fe96
 _ARCHIVE_FAULTS = (OSError, HTTPException, ValueError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
                    lzma.LZMAError)
 
@@ -98,7 +109,7 @@ def _download(dataset, path):
     "Download and unpack a set beside its place, look whether it is whole, and only then give it its name"
     try:
         with whole_folder(path) as part:
-            _unpack(download_url(dataset.where, part/'.archive', timeout=60), part)
+            _unpack(_fetch(dataset.where, part/'.archive'), part)
             if dataset.counts and (n := count_images(part))!=dataset.counts:
                 raise ValueError(f"what came has {n} images, not {dataset.counts}")
     except _ARCHIVE_FAULTS as e:
@@ -117,7 +128,7 @@ def find_data(
     known = '://' in dataset.where or (dataset.name,dataset.where)==('digits','')
     path = usual_place(dataset) if known else Path(os.path.expanduser(dataset.where or dataset.name))
     if known and not dataset.where and download: return digits_path()
-    if not path.is_dir():
+    if not os.path.isdir(path):
         if known and download: return _download(dataset, path)
         raise CourseError(f"{dataset.name} is not on this disk; it would be {path}" if known else
                           f"{printable(dataset.where or dataset.name)} is no folder and no known set; "

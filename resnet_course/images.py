@@ -27,12 +27,18 @@ else:
     FORMATS.append('HEIF')
     SUFFIXES |= HEIF_SUFFIXES
 
-# %% ../nbs/00_data.ipynb #e663395c
+# %% ../nbs/00_data.ipynb #fda40825
 MOST_PIXELS = 250_000_000 # Phones make 200 million
 _HALVED = 64_000_000 # Above, an image is read at half its side: Pillow warns when it crops larger ones
-_lock,_alone = threading.Lock(),threading.Lock()
 
-# %% ../nbs/00_data.ipynb #9fde39f0
+def _new_locks():
+    "One for Pillow's settings, one for very large images; a process that is forked gets its own"
+    global _lock,_alone
+    _lock,_alone = threading.Lock(),threading.Lock()
+_new_locks()
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_new_locks)
+
+# %% ../nbs/00_data.ipynb #77d387df
 class _Quiet:
     "While any thread reads an image, no warning of Pillow's is shown; those of others are"
     n = 0
@@ -41,7 +47,7 @@ class _Quiet:
             if not _Quiet.n:
                 _Quiet.caught = warnings.catch_warnings()
                 _Quiet.caught.__enter__()
-                warnings.filterwarnings('ignore', module=r'PIL\.')
+                warnings.filterwarnings('ignore', module=r'(PIL|pillow_heif)\.')
             _Quiet.n += 1
     def __exit__(self, *error):
         with _lock:
@@ -59,7 +65,7 @@ def _quiet_libraries():
         setter(None)
 _quiet_libraries()
 
-# %% ../nbs/00_data.ipynb #1b45bfdf
+# %% ../nbs/00_data.ipynb #31ef22e9
 class _Fault(ValueError): "Why an image cannot be read, in a few words"
 
 def _regular(path, flags):
@@ -73,7 +79,9 @@ def _regular(path, flags):
 @contextmanager
 def _opened(fn):
     "An image file, or its bytes, opened; pixels are not read yet"
-    with io.BytesIO(fn) if isinstance(fn, (bytes,bytearray,memoryview)) else open(fn, 'rb', opener=_regular) as f:
+    data = isinstance(fn, (bytes,bytearray,memoryview))
+    if not (data or isinstance(fn, (str,os.PathLike))): raise _Fault(f"{type(fn).__name__} is no image")
+    with io.BytesIO(fn) if data else open(fn, 'rb', opener=_regular) as f:
         try: im = Image.open(f, formats=FORMATS)
         except Image.DecompressionBombError:
             with _lock:  # Pillow's own limit is lower, and is the user's to set
@@ -93,22 +101,23 @@ def _bytes_of(a, white=None):
     for row in range(0, len(a), 1024): out[row:row+1024] = table[a[row:row+1024]]
     return out
 
-# %% ../nbs/00_data.ipynb #a6459f05
+# %% ../nbs/00_data.ipynb #9ff7f73a
 def _from_array(a):
     "An array, or a tensor, as a Pillow image"
+    turn = 'permute' if isinstance(a, torch.Tensor) else 'transpose'
     a = a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asarray(a)
     if a.dtype.kind not in 'bui':
         raise _Fault(f"{a.dtype} pixels have no fixed white; give whole numbers, e.g. (255*x).astype('uint8')")
     if a.ndim not in (2,3) or (a.ndim==3 and a.shape[2] not in (1,2,3,4)):
         first = a.ndim==3 and a.shape[0] in (1,3,4)
-        raise _Fault(f"the shape {a.shape} " + ("has its channels first; give x.transpose(1,2,0)" if first else
+        raise _Fault(f"the shape {a.shape} " + (f"has its channels first; give x.{turn}(1,2,0)" if first else
                                                 "is no image's; give (h,w), (h,w,1), (h,w,3) or (h,w,4)"))
     if not a.size: raise _Fault('no pixels')
     if a.ndim==3 and a.shape[2]==1: a = a[...,0]
     if a.dtype==bool: a = a*np.uint8(255)
     return Image.fromarray(np.ascontiguousarray(a if a.dtype==np.uint8 else _bytes_of(a)))
 
-# %% ../nbs/00_data.ipynb #c5396d47
+# %% ../nbs/00_data.ipynb #28ea4030
 def _on_paper(im, raw):
     "An image that can be seen through, laid over white"
     clear = im.info.get('transparency')
@@ -116,10 +125,13 @@ def _on_paper(im, raw):
         bits = next((int(n) for n in ('2','4','16') if f';{n}' in raw), 8)
         if im.mode=='RGB': clear = tuple(v>>8 if bits==16 or max(clear)>255 else v&255 for v in clear)
         else: clear = (clear & 2**bits-1)*255//(2**bits-1)
+        im = im.copy()
         im.info['transparency'] = clear
-    im = (im.convert('LA') if im.mode=='La' else im).convert('RGBA')
-    paper = Image.new('RGB', im.size, 'white')
-    paper.paste(im, mask=im)
+    paper,rows = Image.new('RGB', im.size, 'white'),max(1, 2_000_000//im.width)
+    for top in range(0, im.height, rows):  # a part at a time, to save memory
+        part = im.crop((0, top, im.width, min(top+rows, im.height)))
+        part = (part.convert('LA') if im.mode=='La' else part).convert('RGBA')
+        paper.paste(part, (0, top), part)
     return paper
 
 # %% ../nbs/00_data.ipynb #24cd5581
@@ -180,13 +192,13 @@ def _read(fn):
         if isinstance(fn, Image.Image): return _rgb(fn)
         with _opened(fn) as im: return _rgb(im, ours=True)
 
-# %% ../nbs/00_data.ipynb #103fdf7b
+# %% ../nbs/00_data.ipynb #e48ace16
 def _why(error):
     "Why an image cannot be read, in a few words"
     if isinstance(error, UnidentifiedImageError): return f"no image of a known format: {', '.join(FORMATS)}"
     said = isinstance(error, (_Fault,OSError))
     why = getattr(error, 'strerror', None) or (str(error) if said else f'{type(error).__name__}: {error}')
-    return printable(why.partition('\n')[0])[:120] or type(error).__name__
+    return printable(why.partition('\n')[0])[:120].rstrip(': ') or type(error).__name__
 
 def _called(fn):
     "What to call an image in a message: a file by the end of its path"

@@ -5,6 +5,7 @@ import resource
 import shutil
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 slow = partial(pytest.param, marks=pytest.mark.slow)
 LIMIT_GB = 5  # of memory, the whole session
 SMALL_NET = ['--layers', '1,1,1,1', '--width', '8', '--size', '32', '--presize', '32', '--bs', '8', '--workers', '0']
+
+
+def pytest_addoption(parser):
+    parser.addoption('--fuzz', action='store_true', help="all cases of test_fuzz, not a tenth of them")
 
 
 @pytest.fixture(scope='session')
@@ -85,6 +90,23 @@ def plain_user():
     rights[0] = effective
     call('capset', header, rights)
     call('prctl', set_bits, bits)
+
+
+@pytest.fixture
+def bench(monkeypatch, memory_given_back):
+    "A script of bench/ as a module, and a function that calls it with the words of a command line"
+    import torch
+    monkeypatch.syspath_prepend(str(ROOT/'bench'))
+    threads = torch.get_num_threads()
+
+    def load(name):
+        def run(*words):
+            monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, words)])
+            script.main()
+        script = import_module(name)
+        return script, run
+    yield load
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

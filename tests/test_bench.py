@@ -1,34 +1,16 @@
 "Experiments and benchmarks can be run again: a record grows by what it lacks, its ratios follow from what was measured"
 import json
 import subprocess
-import sys
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_NET, slow
+from conftest import SMALL_NET, slow
 
 from resnet_course.cost import cost_table
 from resnet_course.recipes import read_recipe
-
-
-@pytest.fixture
-def bench(monkeypatch, memory_given_back):
-    "A script of bench/ as a module, and a function that calls it with the words of a command line"
-    monkeypatch.syspath_prepend(str(ROOT/'bench'))
-    threads = torch.get_num_threads()
-
-    def load(name):
-        def run(*words):
-            monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, words)])
-            script.main()
-        script = import_module(name)
-        return script, run
-    yield load
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 "The GPU benchmark is rehearsed whole on the CPU, with a tiny net on the digits: what it writes can be read and goes on"
-import sys
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
 from PIL import Image
 
 from resnet_course.recipes import read_recipe
@@ -15,29 +12,15 @@ pytestmark = pytest.mark.filterwarnings('ignore')  # to_fp16, as the book has it
 
 
 @pytest.fixture
-def scripts(monkeypatch, memory_given_back):
-    "A script of bench/ as a module, and a function that takes the words of its command line"
-    monkeypatch.syspath_prepend(str(ROOT/'bench'))
-
-    def load(name):
-        def run(*words):
-            monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, words)])
-            script.main()
-        script = import_module(name)
-        return script, run
-    return load
-
-
-@pytest.fixture
-def gpu(scripts): return scripts('gpu')[0]
+def gpu(bench): return bench('gpu')[0]
 
 
 @pytest.mark.slow
-def test_rehearsal(scripts, tmp_path, capsys):
+def test_rehearsal(bench, tmp_path, capsys):
     experiments = 'book', 'ours', 'resnet18-128', 'resnet50-224', 'best-128'
     on_gpu = torch.cuda.is_available()
     words = '--tiny', '--commit', 'none', '--json', tmp_path/'gpu-{}.json'
-    gpu, run = scripts('gpu')
+    gpu, run = bench('gpu')
     run(*experiments, *words)
     first = capsys.readouterr().out
     for name in experiments:
@@ -64,8 +47,8 @@ def test_rehearsal(scripts, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_checks_rehearsed(scripts, tmp_path, capsys):
-    check, run = scripts('gpu_check')
+def test_checks_rehearsed(bench, tmp_path, capsys):
+    check, run = bench('gpu_check')
     run('--tiny', '--commit', 'none', '--json', tmp_path/'gpu-check.json')
     record, rows = read_result('gpu-check', tmp_path)
     done, needy = {run['variant'] for run in record['runs']}, set() if torch.cuda.is_available() else {*check.NEED_CUDA}

@@ -1,8 +1,15 @@
 "Images as a user has them: folders however they are spelled, lists, tables, pictures in memory; each fault is one line"
+import io
 import os
 import shutil
+import tarfile
+import threading
+import unicodedata
+import zipfile
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +20,11 @@ from fastai.torch_core import set_seed
 from fastai.vision.augment import Flip
 from PIL import Image
 
-from resnet_course import CourseError
-from resnet_course.data import DATASETS, RGBImage, digits_path, find_dataset, get_data, image_files
+from resnet_course import CourseError, datasets
+from resnet_course.data import (
+    DATASETS, RGBImage, digits_path, find_data, find_dataset, get_data, image_files, list_images, usable_images)
 from resnet_course.fast import BatchRandomResizedCrop, fast_data
+from resnet_course.folders import images_in
 
 DIGITS = DATASETS['digits']
 
@@ -320,9 +329,347 @@ def test_a_broken_image_of_a_folder_is_named_wherever_it_is(small, refused, plac
     assert says in refused('train', '--data', small, '--out', small/'run', '--size', 32, '--bs', 8)
 
 
-def test_one_class_or_one_image_is_no_training(own_cache, table):
+def test_one_class_or_one_image_is_no_training(own_cache, table, small):
     for n in (1, 0):
         with pytest.raises(CourseError): image_files(files=table.file[:n], labels=table.label[:n])
+    with pytest.raises(CourseError, match="the list has one class, 'x'; a net needs two"):
+        image_files(files=table.file, labels=['x']*40)
+    for split in ('train', 'val'): shutil.rmtree(small/split/'3')
+    with pytest.raises(CourseError, match="small has one class, '7'; a net needs two"): image_files(small)
     with pytest.raises(CourseError, match='bs=128 does not fit 32 training images'): fast_data(files=table.file,
                                                                                                labels=table.label,
                                                                                                device='cpu')
+
+
+# -- folders: used, or named
+
+def image(path, kind='PNG'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (8, 8), 'teal').save(path, kind)
+
+
+NFC, NFD = (unicodedata.normalize(form, 'caf\u00e9') for form in ('NFC', 'NFD'))
+BYTES = b'\xe9\xff'.decode('utf-8', 'surrogateescape')  # as Latin-1 is read in a UTF-8 world
+
+
+@pytest.mark.parametrize('name', ['a.JPG', 'a.jpe', 'a.jfif', 'a.mpo', 'a.webp', 'a.PnG', 'a.gif', 'a.dib', 'a.tif',
+                                  'a.pgm', 'no suffix', 'a.', 'a.backup', 'a.jpg.1', 'a b\t.png', '\x1b[31m.png',
+                                  f'{BYTES}.png', BYTES, f'{NFD}.png', '\u5199\u771f.png', '$x `y`.png', '-rf.png'])
+def test_images_are_used_whatever_they_are_called(small, name):
+    image(small/'train'/'3'/name)
+    (small/'train'/'7'/f'link{name}').symlink_to(small/'train'/'3'/name)
+    images = image_files(small)
+    assert {small/'train'/'3'/name, small/'train'/'7'/f'link{name}'} <= set(images.train) and len(images.train) == 26
+    assert get_data(images, 16, 16, bs=26, workers=0, device='cpu').one_batch()[0].shape == (26, 3, 16, 16)
+
+
+def text(path): path.write_text('words')
+def to_null(path): path.symlink_to('/dev/null')
+def to_nothing(path): path.symlink_to('nowhere')
+def to_itself(path): path.symlink_to(path.name)
+
+
+LEFT_OUT = {
+    'text': ('train/3/notes.txt', text, 'no image'),
+    'page': ('train/3/README', text, 'no image'),
+    'script': ('val/7/x\x1b[31m.sh', text, 'no image'),
+    'heic': ('train/3/a.heic', text, 'needs the package pillow-heif'),
+    'pipe': ('train/3/a.jpg', os.mkfifo, 'no regular file'),
+    'dangling': ('train/3/a.png', to_nothing, 'a link to nothing'),
+    'loop': ('train/3/a.png', to_itself, 'a link to nothing'),
+    'device': ('train/3/a.png', to_null, 'a link to no regular file'),
+    'deeper': ('train/3/more/a.png', image, 'in a folder inside a class'),
+    'much deeper': ('train/3/more/and/more/a', image, 'in a folder inside a class'),
+    'text deeper': ('train/3/more/a.txt', text, 'no image'),
+    'linked folder': ('train/3/more', lambda path: path.symlink_to('..'), 'a link to a folder'),
+    'beside the classes': ('train/a.png', image, 'in no class folder'),
+    'text beside the classes': ('val/list.csv', text, 'no image')}
+
+
+@pytest.mark.parametrize('kind', LEFT_OUT)
+def test_what_is_left_out_is_named(small, kind, monkeypatch):
+    monkeypatch.setattr('resnet_course.folders.SUFFIXES', {'.png', '.jpg'})  # as without pillow-heif
+    name, make, why = LEFT_OUT[kind]
+    (small/name).parent.mkdir(parents=True, exist_ok=True)
+    make(small/name)
+    images = image_files(small, report=(said := []).append)
+    assert images.left_out == {small/name: why} and (len(images.train), len(images.val)) == (24, 8) and images.whole
+    assert len(said) == 1 and said[0].startswith('left out 1 of 33 files: ') and f'({why})' in said[0]
+    assert said[0].isprintable() and name.split('/')[-1].split('\x1b')[0] in said[0]
+    for listed in (lambda **k: usable_images(small, **k), lambda **k: image_files(small, **k)):
+        assert listed(report=(again := []).append).left_out == images.left_out and again == said
+    with pytest.warns(UserWarning, match='left out 1 of 33'): get_data(small, 16, 16, bs=8, workers=0, device='cpu')
+    assert image_files(images, skip=images.train[:1]).left_out == images.left_out
+
+
+def test_junk_is_left_out_without_a_word_and_many_are_three(small):
+    for name in ('Thumbs.db', 'desktop.ini', '.DS_Store', '._a.jpg', '.hidden/a.png', '__MACOSX/3/a.png'):
+        (small/'train'/'3'/name).parent.mkdir(parents=True, exist_ok=True)
+        (small/'train'/'3'/name).write_bytes(b'junk')
+        if '/' not in name: text(small/'train'/name)
+    assert not image_files(small).left_out
+    for i in range(9): text(small/'train'/'3'/f'{i}.txt')
+    image_files(small, report=(said := []).append)
+    three = ', '.join(f'train/3/{i}.txt (no image)' for i in range(3))
+    assert said == [f'left out 9 of 41 files: {three} and 6 more']
+
+
+def moved(small, *pairs):
+    for old, new in pairs:
+        (small/new).parent.mkdir(parents=True, exist_ok=True)
+        (small/old).rename(small/new)
+
+
+WRONG = {
+    'one folder too many': (lambda s: moved(s, ('train/3', 'x'), ('x', 'train/3/images')),
+                            "class '3' in {s}/train has its 12 image(s) in 3/images/; move them up into 3/"),
+    'two too many': (lambda s: moved(s, ('val/7', 'x'), ('x', 'val/7/a/b'), ('val/7/a/b/000.png', 'val/7/c/x')),
+                     "class '7' in {s}/val has its 4 image(s) in 7/a/b/ and others; move them up into 7/"),
+    'no split': (lambda s: moved(s, ('train/3', 'cat'), ('train/7', 'dog'), ('val', '.val'), ('train', '.train')),
+                 '{s} has no folder train/ but class folders (cat/, dog/); move some images of each class to val/'),
+    'other name': (lambda s: moved(s, ('val', 'valid')),
+                   '{s} has no folder val/ (it has train/, valid/); put the images in train/CLASS/ and val/CLASS/'),
+    'nested': (lambda s: moved(s, ('train', 'data/train'), ('val', 'data/val')),
+               '{s} has no folder train/, but {s}/data has; give that'),
+    'nothing': (lambda s: moved(s, ('train', '.a'), ('val', '.b')),
+                '{s} has no folder train/; put the images in train/CLASS/ and val/CLASS/'),
+    'a file': (lambda s: moved(s, ('val/3/000.png', 'x'), ('val', '.b'), ('x', 'val')),
+               '{s} has no folder val/ (it has train/); put'),
+    'case': (lambda s: moved(s, ('train/3', 'train/dog'), ('val/3', 'val/Dog')),
+             "class 'Dog' is in val/ but not in train/, which has 'dog': call both the same"),
+    'typing': (lambda s: moved(s, ('train/3', 'train/golden retriever'), ('val/3', 'val/golden_retriever')),
+               "class 'golden_retriever' is in val/ but not in train/, which has 'golden retriever'"),
+    'accents twice': (lambda s: moved(s, ('train/3', f'train/{NFC}'), ('train/7', f'train/{NFD}')),
+                      '{s}/train has two folders that are both called'),
+    'text only': (lambda s: [f.rename(f.with_name(f'.{f.name}')) for f in (s/'train'/'3').iterdir()],
+                  "class '3' in {s}/train has no images; add some or remove the folder"),
+    'control': (lambda s: (s/'val'/'x\x1b[2J\n').mkdir(), r"class 'x\x1b[2J\n' in {s}/val has no images"),
+}
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_a_wrong_folder_is_one_line_that_helps(small, kind):
+    make, says = WRONG[kind]
+    make(small)
+    with pytest.raises(CourseError) as e: image_files(small)
+    assert str(e.value).startswith(says.format(s=small)) and str(e.value).isprintable(), str(e.value)
+
+
+def test_a_folder_that_may_not_be_listed(small, plain_user):
+    (small/'train'/'3').chmod(0o000)
+    try:
+        with pytest.raises(CourseError, match=r'3 cannot be listed \(Permission denied\)'): image_files(small)
+    finally: (small/'train'/'3').chmod(0o755)
+
+
+def test_an_accent_is_one_class_however_it_is_stored(small, own_cache):
+    moved(small, ('train/3', f'train/{NFC}'), ('val/3', f'val/{NFD}'))
+    moved(small, *((f'{split}/7', f'{split}/{BYTES}') for split in ('train', 'val')))
+    images = image_files(small)
+    assert images.classes == sorted([NFC, BYTES]) and (len(images.train), len(images.val)) == (24, 8)
+    for make in (fast_data, get_data):
+        dls = make(images, 16, 16, bs=8, workers=0, device='cpu')
+        assert list(dls.vocab) == images.classes
+        assert Counter(dls.valid.one_batch()[1].tolist()) == {0: 4, 1: 4}
+    listed = image_files(files=images.items, labels=[NFC]*16+[NFD]*10+['x']*6, valid_pct=0.25)
+    assert listed.classes == [NFC, 'x'] and Counter(listed.labels) == {NFC: 26, 'x': 6}
+
+
+def test_classes_that_differ_in_case_are_two(small):
+    moved(small, *((f'{s}/{a}', f'{s}/{b}') for s in ('train', 'val') for a, b in (('3', 'dog'), ('7', 'Dog'))))
+    assert image_files(small).classes == ['Dog', 'dog']
+
+
+def test_folders_and_classes_that_are_links(small, tmp_path):
+    (tmp_path/'elsewhere').mkdir()
+    (small/'train'/'3').rename(tmp_path/'elsewhere'/'3')
+    (small/'val').rename(tmp_path/'elsewhere'/'val')
+    (small/'train'/'3').symlink_to(tmp_path/'elsewhere'/'3')
+    (small/'val').symlink_to(tmp_path/'elsewhere'/'val')
+    images = image_files(small)
+    assert (len(images.train), len(images.val)) == (24, 8) and set(images.labels) == {'3', '7'}
+
+
+@pytest.mark.parametrize('spelled', ['~', '~/', '~/.', '~/../small'])
+def test_home_where_the_shell_did_not_expand_it(small, monkeypatch, spelled):
+    monkeypatch.setenv('HOME', str(small))
+    assert len(image_files(spelled).items) == 32 and len(list_images(spelled)['train']) == 24
+    names = [f'~/{f.relative_to(small)}' for f in sorted(small.glob('*/*/*'))]
+    labels = [n.split('/')[2] for n in names]
+    images = image_files(files=names, labels=labels, skip=names[:1])
+    assert len(images.items) == 31 and all(f.is_file() for f in images.items)
+    assert len(image_files(spelled, skip=names[:1]).items) == 31
+
+
+@pytest.mark.parametrize('source', ['~nobody-of-that-name/x', 'a\0b', 'x'*5000, '/dev/null', '-'])
+def test_sources_that_are_none(source):
+    with pytest.raises(CourseError, match='digits, imagenette-160'): image_files(source)
+
+
+@pytest.mark.parametrize('n, bs', [(2, 1), (2, 2), (9, 4), (9, 8), (3, 2)])
+def test_no_training_batch_of_one_image_left_over(small, n, bs):
+    "One of 9 is left over in batches of 8, and batchnorm has nothing to compare it with"
+    images = image_files(small)
+    keep = [images.train[0], *images.train[12:12+n-1]]
+    images = image_files(images, skip=[f for f in images.train if f not in keep] + [*images.val[1:4], *images.val[5:]])
+    for make in (fast_data, get_data):
+        dls = make(images, 16, 16, bs=bs, workers=0, device='cpu')
+        assert [len(y) for _, y in dls.train] == [bs]*(n//bs) and [len(y) for _, y in dls.valid][-1] == 2 - (bs == 1)
+
+
+def test_one_validation_image(small, own_cache):
+    images = image_files(small)
+    images = image_files(files=images.train[:2]+images.train[-1:], labels=['3', '3', '7'], valid=[0, 1, 0])
+    for make in (fast_data, get_data):
+        assert [len(y) for _, y in make(images, 16, 16, bs=2, workers=0, device='cpu').valid] == [1]
+
+
+# -- what is downloaded is whole or absent
+
+def packed(folder, name, kind='tgz', more=()):
+    "An archive of a folder, in memory"
+    b = io.BytesIO()
+    if kind == 'zip':
+        with zipfile.ZipFile(b, 'w') as z:
+            for f in sorted(folder.rglob('*')): z.write(f, f'{name}/{f.relative_to(folder)}')
+        return b.getvalue()
+    with tarfile.open(fileobj=b, mode='w:gz') as t:
+        t.add(folder, name)
+        for member, data in more:
+            member.size = len(data)
+            t.addfile(member, io.BytesIO(data))
+    return b.getvalue()
+
+
+def member(name, kind=tarfile.REGTYPE, link=''):
+    m = tarfile.TarInfo(name)
+    m.type, m.linkname = kind, link
+    return m
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch, small):
+    "`tiny`, a known set of 32 images at an address here; `answer['data']` is what comes, or `answer['code']`"
+    answer = {'data': packed(small, 'tiny'), 'code': 200, 'short': 0, 'asked': 0}
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            answer['asked'] += 1
+            self.send_response(answer['code'])
+            if answer['short'] is not None: self.send_header('Content-Length', len(answer['data']) + answer['short'])
+            self.end_headers()
+            self.wfile.write(answer['data'])
+        def log_message(self, *args): pass
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True).start()
+    tiny = datasets.Dataset('tiny', f'http://127.0.0.1:{server.server_port}/tiny.tgz', counts=(24, 8))
+    monkeypatch.setitem(DATASETS, 'tiny', tiny)
+    monkeypatch.setattr(datasets, 'fastai_path', lambda kind: tmp_path/'fastai'/kind)
+    yield answer, tmp_path/'fastai'/'data'/'tiny'
+    server.shutdown()
+    server.server_close()
+
+
+def test_download(served, small):
+    answer, place = served
+    with pytest.raises(CourseError, match='tiny is not on this disk'): find_data('tiny', download=False)
+    assert answer['asked'] == 0 and not place.parent.exists()
+    assert find_data('tiny') == place == find_data('tiny', download=False) == find_data(place) and answer['asked'] == 1
+    assert sorted(f.name for f in place.iterdir()) == ['train', 'val'] and os.listdir(place.parent) == ['tiny']
+    assert {f.relative_to(place) for f in place.rglob('*')} == {f.relative_to(small) for f in small.rglob('*')}
+    assert len(image_files('tiny').items) == 32
+
+
+def test_download_of_other_archives(served, small):
+    answer, place = served
+    absolute = member(f'{small.parent}/out.txt')
+    for data in (packed(small, 'tiny', 'zip'), packed(small, '.'), packed(small, 'other'),
+                 packed(small, 'tiny', more=[(absolute, b'x')])):
+        answer['data'], answer['short'] = data, None
+        assert find_data('tiny') == place and len(list(place.rglob('*.png'))) == 32
+        assert not list(small.parent.rglob('out.txt'))
+        shutil.rmtree(place)
+
+
+def cut(data): return data[:len(data)//2]
+def flipped(data): return data[:len(data)//2] + bytes([data[len(data)//2] ^ 255]) + data[len(data)//2+1:]
+
+
+ANSWERS = {
+    'cut, length told': (lambda d, s: {'data': cut(d), 'short': len(d)-len(cut(d))}, 'only 1,.* bytes came'),
+    'cut, length not told': (lambda d, s: {'data': cut(d), 'short': None}, 'cannot'),
+    'cut, length agrees': (lambda d, s: {'data': cut(d)}, 'cannot'),
+    'one byte wrong': (lambda d, s: {'data': flipped(d)}, 'cannot'),
+    'page': (lambda d, s: {'data': b'<html>Log in</html>'}, 'what came is no archive'),
+    'nothing': (lambda d, s: {'data': b''}, 'what came is no archive'),
+    'not found': (lambda d, s: {'code': 404, 'data': b'<html>\nno\n</html>'}, 'Not Found'),
+    'trouble': (lambda d, s: {'code': 503}, 'Service Unavailable'),
+    'another archive': (lambda d, s: {'data': packed(s/'train', 'tiny')}, 'no train/ and val/'),
+    'a part': (lambda d, s: (s/'val'/'3'/'000.png').unlink() or {'data': packed(s, 'tiny')},
+               r'\(24, 7\) images, not \(24, 8\)'),
+    'way out': (lambda d, s: {'data': packed(s, 'tiny', more=[(member('../../out.txt'), b'x')])}, 'outside'),
+    'link out': (lambda d, s: {'data': packed(s, 'tiny', more=[
+        (member('tiny/link', tarfile.SYMTYPE, str(s.parent)), b''), (member('tiny/link/out.txt'), b'x')])}, 'absolute'),
+    'device': (lambda d, s: {'data': packed(s, 'tiny', more=[(member('tiny/zero', tarfile.CHRTYPE), b'')])}, 'special'),
+}
+
+
+@pytest.mark.parametrize('kind', ANSWERS)
+def test_a_download_that_fails_leaves_nothing_and_the_next_succeeds(served, small, kind):
+    answer, place = served
+    good, (make, says) = dict(answer), ANSWERS[kind]
+    answer.update(make(answer['data'], small))
+    with pytest.raises(CourseError, match=says) as e: find_data('tiny')
+    line = str(e.value)
+    assert line.isprintable() and line.startswith('cannot download http://127.0.0.1') and str(place) in line
+    assert not os.listdir(place.parent) and not list(small.parent.rglob('out.txt'))
+    answer.update(good)
+    assert find_data('tiny') == place and len(list(place.rglob('*.png'))) == 32
+
+
+@pytest.mark.parametrize('signal', [KeyboardInterrupt, SystemExit])
+def test_a_download_that_is_stopped_leaves_nothing(served, monkeypatch, signal):
+    _, place = served
+    def stopped(*args):
+        raise signal
+    with monkeypatch.context() as m:
+        m.setattr(datasets, '_unpack', stopped)
+        with pytest.raises(signal): find_data('tiny')
+    assert not os.listdir(place.parent)
+    assert find_data('tiny') == place
+
+
+def test_a_known_set_that_is_not_whole_is_not_found(served):
+    _, place = served
+    find_data('tiny')
+    shutil.rmtree(place/'val'/'3')
+    next((place/'train'/'7').iterdir()).unlink()
+    for source in ('tiny', place, DATASETS['tiny'].where):
+        with pytest.raises(CourseError) as e: image_files(source)
+        assert str(e.value) == (f'tiny is not whole: {place} has 23 of 24 training and 4 of 8 validation images; '
+                                'remove that folder, and it is made anew')
+
+
+def test_digits_are_whole_or_written_again(own_cache):
+    with pytest.raises(CourseError, match='digits is not on this disk'): find_data('digits', download=False)
+    assert not own_cache.exists()
+    path = digits_path()
+    assert find_data('digits', download=False) == path
+    inode = path.stat().st_ino
+    assert digits_path() == path and path.stat().st_ino == inode
+    (path/'val'/'3'/'000.png').unlink()
+    with pytest.raises(CourseError, match=r'digits is not whole.*363 of 364'): find_data('digits', download=False)
+    shutil.rmtree(path/'train'/'9')
+    (own_cache/'.resnet_course.killed.part'/'train').mkdir(parents=True)
+    assert len(image_files('digits').items) == 1797 and os.listdir(own_cache) == ['digits']
+
+
+def test_images_in_any_folder(small):
+    "As `predict` takes it: below it too, whatever they are called"
+    image(small/'more'/'deep'/'no suffix')
+    text(small/'notes.txt')
+    (small/'loop').symlink_to('.')
+    left_out = {}
+    files = images_in(small, left_out)
+    assert files == sorted([*small.glob('*/*/*.png'), small/'more'/'deep'/'no suffix']) and len(files) == 33
+    assert left_out == {small/'notes.txt': 'no image', small/'loop': 'a link to a folder'}

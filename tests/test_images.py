@@ -160,6 +160,9 @@ def test_transparency_lies_over_white(kind):
 
 
 def test_half_transparent_is_half_white():
+    tall = Image.fromarray(RNG.integers(0, 256, (500_100, 4, 4), dtype=np.uint8))  # laid over white in two parts
+    want = Image.alpha_composite(Image.new('RGBA', tall.size, 'white'), tall).convert('RGB')
+    assert np.abs(seen(tall).astype(np.int16)-np.asarray(want)).max() <= 1
     assert seen(Image.new('RGBA', (2, 2), (200, 0, 0, 128)))[0, 0].tolist() == [227, 127, 127]
     palette_of_half = png([[0]], 8, 3, (b'PLTE', bytes([200, 0, 0])), (b'tRNS', b'\x80'))
     assert seen(palette_of_half)[0, 0].tolist() == [227, 127, 127]
@@ -252,11 +255,13 @@ REFUSED = {
     'float array': (lambda: np.ones((4, 4, 3)), "astype('uint8')"),
     'half tensor': (lambda: torch.ones(4, 4, 3).half(), "astype('uint8')"),
     'channels first': (lambda: np.ones((3, 4, 5), np.uint8), 'x.transpose(1,2,0)'),
-    'channels first, tensor': (lambda: torch.ones(1, 4, 5, dtype=torch.uint8), 'x.transpose(1,2,0)'),
+    'channels first, tensor': (lambda: torch.ones(1, 4, 5, dtype=torch.uint8), 'x.permute(1,2,0)'),
     'batch': (lambda: np.ones((2, 4, 5, 3), np.uint8), 'give (h,w)'),
     'row': (lambda: np.ones(4, np.uint8), 'give (h,w)'),
     'no pixels': (lambda: np.ones((0, 4, 3), np.uint8), 'no pixels'),
     'no pixels in memory': (lambda: Image.new('RGB', (0, 5)), 'no pixels'),
+    'a number': (lambda: 0, 'int is no image'),
+    'none': (lambda: None, 'NoneType is no image'),
     'objects': (lambda: np.array([[None]]), 'no fixed white'),
     'too many': (lambda: patched(huge(), struct.pack('>II', 20000, 12501), struct.pack('>II', 20000, 12501)),
                  '20000 x 12501 are 250 million pixels; at most 250 are read'),
@@ -385,9 +390,11 @@ def test_a_reading_does_not_change_the_image_it_was_given():
     out = RGBImage.create(im)
     out.paste((255, 0, 0), (0, 0, 9, 9))
     assert im.getexif()[0x0112] == 6 and np.array_equal(im, Image.open(io.BytesIO(data)))
-    clear = palette(1)
-    first = Image.open(io.BytesIO(clear))
-    assert np.array_equal(seen(first), seen(first)) and np.array_equal(seen(first), seen(clear))
+    for clear in (palette(1), CLEAR['tRNS 2 bits'][0](), CLEAR['tRNS 16 bits grey'][0](), CLEAR['palette gif'][0]()):
+        first = Image.open(io.BytesIO(clear))
+        info = dict(first.info)
+        assert np.array_equal(seen(first), seen(clear)) and first.info == info
+    assert np.array_equal(seen(first), seen(clear))
 
 
 def test_ordinary_photographs_are_what_pillow_says():
