@@ -77,8 +77,7 @@ def _told_again(out, given):
     from resnet_course.run import read_config
     config = read_config(out)
     recipe = read_recipe(config['recipe'])
-    options,net = config.get('options'),{'arch','layers','expansion','width'}
-    options = options if isinstance(options, dict) else {}
+    options,net = config.get('options', {}),{'arch','layers','expansion','width'}
     usual = {'recipe': 'fast', 'skip_broken': False}
     for name in sorted(set(given)-{'data','device','workers'}):
         value = given[name]
