@@ -6,7 +6,7 @@
 __all__ = ['make_parser', 'train', 'predict', 'evaluate', 'cost', 'archs', 'clean', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
-import argparse, json, shutil, signal, sys, warnings
+import argparse, json, os, shutil, signal, sys, warnings
 from pathlib import Path
 from operator import eq
 from shlex import quote
@@ -77,8 +77,7 @@ def _told_again(out, given):
     from resnet_course.run import read_config
     config = read_config(out)
     recipe = read_recipe(config['recipe'])
-    options,net = config.get('options'),{'arch','layers','expansion','width'}
-    options = options if isinstance(options, dict) else {}
+    options,net = config.get('options', {}),{'arch','layers','expansion','width'}
     usual = {'recipe': 'fast', 'skip_broken': False}
     for name in sorted(set(given)-{'data','device','workers'}):
         value = given[name]
@@ -135,7 +134,7 @@ def _named_images(words):
     def shown(f): return not any(part.startswith('.') for part in f.parts) and Path(word, f).is_file()
     for word in words:
         if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif Path(word).is_dir():
+        elif os.path.isdir(word):
             files = filter(shown, sorted(f.relative_to(word) for f in Path(word).rglob('*')))
             yield from (str(Path(word, f)) for f in files if f.suffix.lower() in SUFFIXES or is_image(Path(word, f)))
         else: yield word

@@ -76,7 +76,7 @@ class SaveRun(Callback):
         self.recipe,self.start = config['recipe'],len(self.rows)
 
     def before_epoch(self):
-        set_seed(seed := self.recipe.seed*10_000 + self.epoch, reproducible=True)
+        set_seed(seed := (self.recipe.seed*10_000 + self.epoch) % 2**63, reproducible=True)
         for dl in self.dls.loaders: dl.rng.seed(seed)
         self.recorder.smooth_loss.reset()
         self.began = time.perf_counter()

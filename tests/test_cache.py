@@ -428,7 +428,7 @@ def test_clean_that_may_not(refused, small, plain_user):
 @pytest.mark.parametrize('data', ['imagenette-160', 'imagenette-320', 'https://example.org/birds.tgz', 'digits'])
 def test_clean_fetches_nothing(refused, own_cache, tmp_path, monkeypatch, data):
     monkeypatch.setattr('resnet_course.datasets.fastai_path', lambda *_: tmp_path/'fastai')
-    monkeypatch.setattr('resnet_course.datasets.download_url', lambda *_, **__: pytest.fail("it downloads"))
+    monkeypatch.setattr('socket.create_connection', lambda *_, **__: pytest.fail("it asks the network"))
     assert 'is not on this' in refused('clean', data)
     assert not own_cache.exists() and not (tmp_path/'fastai').exists()
 

@@ -166,6 +166,11 @@ def test_limits_are_told_and_kept(command):
     Recipe(bs=65_536, presize=4_096, sizes=(4_096,)*100_000, lr=1e30, seed=2**63-1)
 
 
+def test_the_largest_seed_trains(command, small, tmp_path):
+    status, _, err = command(*train(small, tmp_path/'run', '--seed', 2**63-1))
+    assert status == 0, err
+
+
 def test_a_step_takes_at_least_what_is_said():
     from resnet_course.models import create_model, step_bytes
     spec = {'net': 'resnet18', 'net_options': {'width': 8}}
