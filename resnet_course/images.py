@@ -231,7 +231,7 @@ def find_broken(
     progress:bool=False, # Show a progress bar
 ) -> dict: # `{file: reason}`; for an image in memory its position instead of a file
     "The images that cannot be read, with the reason; threads, since Pillow decodes without Python's lock"
-    faults = parallel(image_fault, files, n_workers=os.cpu_count(), threadpool=True, progress=progress)
+    with _Quiet(): faults = parallel(image_fault, files, n_workers=os.cpu_count(), threadpool=True, progress=progress)
     names = (f if isinstance(f, (str,Path)) else i for i,f in enumerate(files))
     return {name: fault for name,fault in zip(names, faults, strict=True) if fault}
 
