@@ -379,6 +379,8 @@ def test_large_images_are_read_and_pillows_limit_stays(monkeypatch):
         assert im.size == (23, 15) and np.abs(np.asarray(im).astype(int)-np.asarray(big.reduce(4))).mean() < 20
     for image in (saved(big.convert('1'), 'PNG'), DEEP['png'](grey(4095, 6400))):
         assert 90 < seen(image).mean() < 160 and seen(image)[..., 0].size <= 1000
+    monkeypatch.setattr('resnet_course.machine.free_memory', lambda: 1000)
+    assert image_fault(saved(big, 'PNG')).startswith('an image of 91 x 60 needs 0.0 GB of memory or more, and 0.0 GB are')
     monkeypatch.setattr(images, 'MOST_PIXELS', 5000)
     assert 'at most' in image_fault(saved(big, 'JPEG')) and 'at most' in image_fault(big)
     assert Image.MAX_IMAGE_PIXELS == 100
