@@ -167,7 +167,7 @@ def _convert(im, ours):
     out.info = {}  # what was applied is not applied again
     return out
 
-# %% ../nbs/00_data.ipynb #3208824d
+# %% ../nbs/00_data.ipynb #75d0859d
 def _rgb(im, ours=False):
     "`_convert`; a very large image is read alone and at half its side"
     pixels = im.width*im.height
@@ -177,7 +177,7 @@ def _rgb(im, ours=False):
                      f"{MOST_PIXELS/1e6:.0f} are read")
     if pixels<=_HALVED: return _convert(im, ours)
     with _alone:
-        im.draft(None, (im.width//2, im.height//2))  # a JPEG is not even decoded at its full size
+        if ours: im.draft(None, (im.width//2, im.height//2))  # a JPEG is not even decoded at its full size
         check_memory(4*im.width*im.height, f"an image of {im.width} x {im.height}", "make it smaller")
         if hasattr(im, '_tile_size') and im._im is None:  # a TIFF, which would be refused as it is loaded
             im.im = Image.core.new(im.mode, im._tile_size)
