@@ -106,6 +106,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'resnet_course.data._trainable': ('data.html#_trainable', 'resnet_course/data.py'),
                                     'resnet_course.data._without': ('data.html#_without', 'resnet_course/data.py'),
                                     'resnet_course.data.check_batch': ('data.html#check_batch', 'resnet_course/data.py'),
+                                    'resnet_course.data.check_classes': ('data.html#check_classes', 'resnet_course/data.py'),
                                     'resnet_course.data.folder_class': ('data.html#folder_class', 'resnet_course/data.py'),
                                     'resnet_course.data.get_data': ('data.html#get_data', 'resnet_course/data.py'),
                                     'resnet_course.data.get_tfms': ('data.html#get_tfms', 'resnet_course/data.py'),

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 'find_data']
 
-# %% ../nbs/00_data.ipynb #c5955b5b
-import lzma, os, shutil, sys, tarfile, zipfile, zlib
+# %% ../nbs/00_data.ipynb #b430dc64
+import os, shutil, sys, tarfile, zipfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -86,12 +85,14 @@ def _fetch(url, file):
         if f.tell()<size: raise ValueError(f"only {f.tell():,} of {size:,} bytes came")
     return file
 
-# %% ../nbs/00_data.ipynb #1b45c6f7
+# %% ../nbs/00_data.ipynb #9db7a09f
 def _unpack(archive, part):
     "Unpack what has `train/` and `val/` into the folder `part`; no member of an archive gets out of it"
-    inner = part/'.unpacked'
+    (inner := part/'.unpacked').mkdir()
     if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar: tar.extractall(inner, filter='data')
+        with tarfile.open(archive) as tar:
+            tar.extractall(inner, filter='data')
+            while tar.fileobj.read(2**20): pass  # to the end, where the checksum is
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed: packed.extractall(inner)
     else: raise ValueError("what came is no archive")
@@ -101,10 +102,7 @@ def _unpack(archive, part):
     for child in found[0].iterdir(): child.rename(part/child.name)
     shutil.rmtree(inner, ignore_errors=True)
 
-# %% ../nbs/00_data.ipynb #edd8fe96
-_ARCHIVE_FAULTS = (OSError, HTTPException, ValueError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
-                   lzma.LZMAError)
-
+# %% ../nbs/00_data.ipynb #0ae38956
 def _download(dataset, path):
     "Download and unpack a set beside its place, look whether it is whole, and only then give it its name"
     try:
@@ -112,7 +110,7 @@ def _download(dataset, path):
             _unpack(_fetch(dataset.where, part/'.archive'), part)
             if dataset.counts and (n := count_images(part))!=dataset.counts:
                 raise ValueError(f"what came has {n} images, not {dataset.counts}")
-    except _ARCHIVE_FAULTS as e:
+    except Exception as e:  # what comes over a network may fail in any way
         why = printable(str(e).partition('\n')[0] or type(e).__name__)
         raise CourseError(f"cannot download {dataset.where} ({why}); try again, unpack it as {path}, "
                           "or take the embedded set: digits") from None

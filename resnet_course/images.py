@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from fastai.vision.core import PILImage
 from fastcore.parallel import parallel
 from .errors import CourseError, printable
+from .machine import check_memory
 
 # %% ../nbs/00_data.ipynb #16fdc6d6
 FORMATS = ['JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'PPM'] # As Pillow calls them; MPO opens as JPEG
@@ -166,7 +167,7 @@ def _convert(im, ours):
     out.info = {}  # what was applied is not applied again
     return out
 
-# %% ../nbs/00_data.ipynb #efd0454c
+# %% ../nbs/00_data.ipynb #75d0859d
 def _rgb(im, ours=False):
     "`_convert`; a very large image is read alone and at half its side"
     pixels = im.width*im.height
@@ -176,7 +177,8 @@ def _rgb(im, ours=False):
                      f"{MOST_PIXELS/1e6:.0f} are read")
     if pixels<=_HALVED: return _convert(im, ours)
     with _alone:
-        im.draft(None, (im.width//2, im.height//2))  # a JPEG is not even decoded at its full size
+        if ours: im.draft(None, (im.width//2, im.height//2))  # a JPEG is not even decoded at its full size
+        check_memory(4*im.width*im.height, f"an image of {im.width} x {im.height}", "make it smaller")
         if hasattr(im, '_tile_size') and im._im is None:  # a TIFF, which would be refused as it is loaded
             im.im = Image.core.new(im.mode, im._tile_size)
         plain = im.mode in ('L','RGB','CMYK') and 'transparency' not in im.info and im.width*im.height>_HALVED
@@ -192,11 +194,11 @@ def _read(fn):
         if isinstance(fn, Image.Image): return _rgb(fn)
         with _opened(fn) as im: return _rgb(im, ours=True)
 
-# %% ../nbs/00_data.ipynb #e48ace16
+# %% ../nbs/00_data.ipynb #bdff40d6
 def _why(error):
     "Why an image cannot be read, in a few words"
     if isinstance(error, UnidentifiedImageError): return f"no image of a known format: {', '.join(FORMATS)}"
-    said = isinstance(error, (_Fault,OSError))
+    said = isinstance(error, (_Fault,CourseError,OSError))
     why = getattr(error, 'strerror', None) or (str(error) if said else f'{type(error).__name__}: {error}')
     return printable(why.partition('\n')[0])[:120].rstrip(': ') or type(error).__name__
 
@@ -231,7 +233,7 @@ def find_broken(
     progress:bool=False, # Show a progress bar
 ) -> dict: # `{file: reason}`; for an image in memory its position instead of a file
     "The images that cannot be read, with the reason; threads, since Pillow decodes without Python's lock"
-    faults = parallel(image_fault, files, n_workers=os.cpu_count(), threadpool=True, progress=progress)
+    with _Quiet(): faults = parallel(image_fault, files, n_workers=os.cpu_count(), threadpool=True, progress=progress)
     names = (f if isinstance(f, (str,Path)) else i for i,f in enumerate(files))
     return {name: fault for name,fault in zip(names, faults, strict=True) if fault}
 

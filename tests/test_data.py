@@ -1,4 +1,5 @@
 "Images as a user has them: folders however they are spelled, lists, tables, pictures in memory; each fault is one line"
+import gzip
 import io
 import os
 import shutil
@@ -332,10 +333,11 @@ def test_a_broken_image_of_a_folder_is_named_wherever_it_is(small, refused, plac
 def test_one_class_or_one_image_is_no_training(own_cache, table, small):
     for n in (1, 0):
         with pytest.raises(CourseError): image_files(files=table.file[:n], labels=table.label[:n])
-    with pytest.raises(CourseError, match="the list has one class, 'x'; a net needs two"):
-        image_files(files=table.file, labels=['x']*40)
     for split in ('train', 'val'): shutil.rmtree(small/split/'3')
-    with pytest.raises(CourseError, match="small has one class, '7'; a net needs two"): image_files(small)
+    for images, name in ((image_files(files=table.file, labels=['x']*40), "the list has one class, 'x'"),
+                         (small, "small has one class, '7'")):
+        for use in (usable_images, partial(get_data, bs=2), partial(fast_data, bs=2)):
+            with pytest.raises(CourseError, match=f"{name}; a net needs two to choose between"): use(images)
     with pytest.raises(CourseError, match='bs=128 does not fit 32 training images'): fast_data(files=table.file,
                                                                                                labels=table.label,
                                                                                                device='cpu')
@@ -591,6 +593,7 @@ def test_download_of_other_archives(served, small):
         shutil.rmtree(place)
 
 
+def locked(data): return data.replace(b'PK\1\2\x14\3\x14\0\0', b'PK\1\2\x14\3\x14\0\1')
 def cut(data): return data[:len(data)//2]
 def flipped(data): return data[:len(data)//2] + bytes([data[len(data)//2] ^ 255]) + data[len(data)//2+1:]
 
@@ -604,6 +607,8 @@ ANSWERS = {
     'nothing': (lambda d, s: {'data': b''}, 'what came is no archive'),
     'not found': (lambda d, s: {'code': 404, 'data': b'<html>\nno\n</html>'}, 'Not Found'),
     'trouble': (lambda d, s: {'code': 503}, 'Service Unavailable'),
+    'empty archive': (lambda d, s: {'data': gzip.compress(bytes(10240))}, 'no train/ and val/'),
+    'locked archive': (lambda d, s: {'data': locked(packed(s, 'tiny', 'zip'))}, 'password'),
     'another archive': (lambda d, s: {'data': packed(s/'train', 'tiny')}, 'no train/ and val/'),
     'a part': (lambda d, s: (s/'val'/'3'/'000.png').unlink() or {'data': packed(s, 'tiny')},
                r'\(24, 7\) images, not \(24, 8\)'),
@@ -625,6 +630,16 @@ def test_a_download_that_fails_leaves_nothing_and_the_next_succeeds(served, smal
     assert not os.listdir(place.parent) and not list(small.parent.rglob('out.txt'))
     answer.update(good)
     assert find_data('tiny') == place and len(list(place.rglob('*.png'))) == 32
+
+
+def test_no_byte_of_an_archive_is_wrong(served):
+    "Also where it is a pixel's"
+    answer, place = served
+    data = answer['data']
+    for at in range(len(data)//10, len(data), len(data)//12):
+        answer['data'] = data[:at] + bytes([data[at] ^ 4]) + data[at+1:]
+        with pytest.raises(CourseError, match='cannot download'): find_data('tiny')
+        assert not os.listdir(place.parent)
 
 
 @pytest.mark.parametrize('signal', [KeyboardInterrupt, SystemExit])

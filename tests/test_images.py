@@ -367,9 +367,10 @@ def test_damaged_images_are_read_or_refused_without_a_word(capfd, recwarn):
 
 def test_large_images_are_read_and_pillows_limit_stays(monkeypatch):
     "However low the user's own is; the smaller numbers here stand for 250 and 64 million"
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     monkeypatch.setattr(images, '_HALVED', 1000)
     big = PHOTO.resize((91, 60), Image.Resampling.BICUBIC)
+    lazy = Image.open(io.BytesIO(saved(big, 'JPEG')))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     for image in (saved(big, 'PNG'), saved(big, 'JPEG'), saved(big, 'TIFF'), saved(big, 'TIFF', compression='tiff_lzw'),
                   saved(big.convert('P'), 'PNG'), saved(big.convert('RGBA'), 'WEBP'), saved(big, 'BMP'),
                   saved(big, 'GIF'), saved(big, 'PPM'), big, np.asarray(big), np.asarray(big).astype(np.uint16)*16+15,
@@ -379,6 +380,9 @@ def test_large_images_are_read_and_pillows_limit_stays(monkeypatch):
         assert im.size == (23, 15) and np.abs(np.asarray(im).astype(int)-np.asarray(big.reduce(4))).mean() < 20
     for image in (saved(big.convert('1'), 'PNG'), DEEP['png'](grey(4095, 6400))):
         assert 90 < seen(image).mean() < 160 and seen(image)[..., 0].size <= 1000
+    monkeypatch.setattr('resnet_course.machine.free_memory', lambda: 1000)
+    assert image_fault(saved(big, 'PNG')).startswith('an image of 91 x 60 needs 0.0 GB of memory or more, and 0.0')
+    assert image_fault(lazy) and lazy.size == big.size
     monkeypatch.setattr(images, 'MOST_PIXELS', 5000)
     assert 'at most' in image_fault(saved(big, 'JPEG')) and 'at most' in image_fault(big)
     assert Image.MAX_IMAGE_PIXELS == 100
