@@ -157,6 +157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'resnet_course.images._Quiet': ('data.html#_quiet', 'resnet_course/images.py'),
                                       'resnet_course.images._Quiet.__enter__': ('data.html#_quiet.__enter__', 'resnet_course/images.py'),
                                       'resnet_course.images._Quiet.__exit__': ('data.html#_quiet.__exit__', 'resnet_course/images.py'),
+                                      'resnet_course.images._believable': ('data.html#_believable', 'resnet_course/images.py'),
                                       'resnet_course.images._bytes_of': ('data.html#_bytes_of', 'resnet_course/images.py'),
                                       'resnet_course.images._called': ('data.html#_called', 'resnet_course/images.py'),
                                       'resnet_course.images._convert': ('data.html#_convert', 'resnet_course/images.py'),

@@ -13,7 +13,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
 from fastai.optimizer import Adam
-from fastai.torch_core import set_seed
+from fastai.torch_core import defaults, set_seed
 from torch import nn
 from .data import ImageFiles, get_data
 from .errors import CourseError
@@ -22,6 +22,7 @@ from .model_files import start_weights
 from .models import build_model
 from .step import fused_adam, fused_sgd
 from .train import get_learner
+from .workers import check_workers
 
 # %% ../nbs/14_ten_minutes.ipynb #b2564cd3
 OPTIMISERS = {'Adam': Adam, 'fused Adam': fused_adam, 'fused SGD': fused_sgd} # fastai's; ours
@@ -36,6 +37,8 @@ def make_data(
 ) -> DataLoaders:
     "Batches as the recipe says; the seed decides their order"
     set_seed(recipe.seed, reproducible=True)
+    if recipe.pipeline=='book':
+        check_workers(defaults.cpus if workers is None else workers, 3*recipe.presize**2*recipe.bs)
     args = images, recipe.presize, recipe.sizes[-1], recipe.bs
     if recipe.pipeline=='book': return get_data(*args, mirror=recipe.mirror, workers=workers, device=device)
     return fast_data(*args, mirror=recipe.mirror, min_scale=recipe.min_scale, lighting=recipe.lighting,

@@ -99,16 +99,14 @@ def train(
     from resnet_course import recipes
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
-    from resnet_course.workers import worker_faults
     recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
     report = reporter()
     try:
-        with worker_faults():
-            run = recipes.train(
-                recipe, data, out, resume, report, device=given.get('device', 'auto'),
-                workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
-                skip_broken=given.get('skip_broken', False), about={'options': given})
+        run = recipes.train(
+            recipe, data, out, resume, report, device=given.get('device', 'auto'),
+            workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
+            skip_broken=given.get('skip_broken', False), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
             complain("resnet-course: stopped; finished epochs are kept, go on with: "
@@ -130,13 +128,10 @@ def _next_step(run, data):
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
     "The images that the words name: files, what lies in folders, and with `-` the lines of standard input"
-    from resnet_course.images import SUFFIXES, is_image
-    def shown(f): return not any(part.startswith('.') for part in f.parts) and Path(word, f).is_file()
+    from resnet_course.folders import images_in
     for word in words:
         if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif os.path.isdir(word):
-            files = filter(shown, sorted(f.relative_to(word) for f in Path(word).rglob('*')))
-            yield from (str(Path(word, f)) for f in files if f.suffix.lower() in SUFFIXES or is_image(Path(word, f)))
+        elif os.path.isdir(word): yield from map(str, images_in(word))
         else: yield word
 
 # %% ../nbs/92_command.ipynb #2ea2f1e2
@@ -251,7 +246,7 @@ def doctor(
 ):
     "`resnet-course doctor`"
     import torch
-    from resnet_course.data import DATASETS, usual_place
+    from resnet_course.data import DATASETS, find_data, usual_place
     from resnet_course.run import environment
     from resnet_course.train import best_precision, pick_device
     device = pick_device()
@@ -263,9 +258,11 @@ def doctor(
     say("data: digits: found (ships with scikit-learn)")
     for name,dataset in DATASETS.items():
         if not dataset.where: continue
-        folder = usual_place(dataset)
-        say(f"data: {name}: " + (f"found, {folder}" if (folder/'train').is_dir() else
-            f"missing; resnet-course train --data {name} downloads {dataset.where}, or unpack that as {folder}"))
+        try: say(f"data: {name}: found, {find_data(dataset, download=False)}")
+        except CourseError as e:
+            place = usual_place(dataset)
+            fix = f"resnet-course train --data {name} downloads {dataset.where}, or unpack that as {place}"
+            say(f"data: {name}: {e if place.is_dir() else f'missing; {fix}'}")
 
 # %% ../nbs/92_command.ipynb #ad80d459
 def _carry_out(words):

@@ -77,6 +77,16 @@ def _regular(path, flags):
     os.close(fd)
     raise _Fault('an empty file' if stat.S_ISREG(about.st_mode) else 'no regular file')
 
+def _believable(im, f):
+    "Refuse a size that the file cannot hold, and a TIFF without some of its rows, which Pillow would make black"
+    place = f.tell()
+    n_bytes = f.seek(0, os.SEEK_END)
+    f.seek(place)
+    covered = [max(tile.extents[i] for tile in im.tile) for i in (2,3)] if im.format=='TIFF' and im.tile else im.size
+    too_large = im.format!='WEBP' and im.width*im.height>16_000_000+10_000*n_bytes  # one colour is nothing to a WebP
+    if too_large or covered[0]<im.width or covered[1]<im.height:
+        raise _Fault(f"{im.width} x {im.height} pixels are said to be in {n_bytes:,} bytes: it is cut short or damaged")
+
 @contextmanager
 def _opened(fn):
     "An image file, or its bytes, opened; pixels are not read yet"
@@ -89,7 +99,9 @@ def _opened(fn):
                 limit,Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS,None
                 try: im = Image.open(f, formats=FORMATS)
                 finally: Image.MAX_IMAGE_PIXELS = limit
-        with im: yield im
+        with im:
+            _believable(im, f)
+            yield im
 
 # %% ../nbs/00_data.ipynb #4661f7b0
 def _bytes_of(a, white=None):

@@ -28,6 +28,7 @@ from .run_folder import (
     check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries, write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast, best_precision, pick_device
+from .workers import worker_faults
 
 # %% ../nbs/14_ten_minutes.ipynb #7679e83f
 _all_ = ['OPTIMISERS', 'make_net'] # passed on from `build`
@@ -256,6 +257,7 @@ def train(
 ) -> Run:
     "Train a net and write the run: weights, history, curves and all that it takes to go on or to do it again"
     began,device = time.perf_counter(),pick_device(device)
+    if workers is not None: check_limit('workers', workers)
     if resume and out is None: raise CourseError("resume=True needs the folder of the run: out=DIR")
     if resume: read_config(out)  # there is one
     elif out is not None: check_free(out)
@@ -282,7 +284,7 @@ def train(
                    f"in {len(images.classes)} classes; {config['precision']} on {device}; run folder {folder}")
             n,begun = len(images.classes),checkpoint is not None
             learn = make_learner(config['recipe'], dls, n, config['precision'], progress, begun)
-            return _fit(learn, folder, config, checkpoint, report, began)
+            with worker_faults(): return _fit(learn, folder, config, checkpoint, report, began)
         except (KeyboardInterrupt,SystemExit) as e:
             e.folder = folder  # for whoever says how to go on
             raise

@@ -236,7 +236,18 @@ def patched(data, old, new):
     return data[:29] + struct.pack('>I', zlib.crc32(data[12:29])) + data[33:]
 
 
+def tall(kind, height):
+    "An image that says it has more rows than there are"
+    data = bytearray(saved(PHOTO, kind))
+    at = 22 if kind == 'BMP' else data.index(struct.pack('<HHI', 257, 3, 1))+8
+    data[at:at+4] = struct.pack('<I', height)
+    return bytes(data)
+
+
 REFUSED = {
+    'tall tiff': (lambda: tall('TIFF', 2*PHOTO.height), 'are said to be in'),
+    'far too tall tiff': (lambda: tall('TIFF', 10**7), 'are said to be in'),
+    'far too tall bmp': (lambda: tall('BMP', 10**7), 'are said to be in'),
     'nothing': (lambda: b'', 'no image of a known format'),
     'page': (lambda: b'<html>404</html>', 'no image of a known format: JPEG, PNG'),
     'eps': (lambda: b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n', 'no image of a'),
