@@ -82,9 +82,10 @@ def _believable(im, f):
     place = f.tell()
     n_bytes = f.seek(0, os.SEEK_END)
     f.seek(place)
-    covered = [max(tile.extents[i] for tile in im.tile) for i in (2,3)] if im.format=='TIFF' and im.tile else im.size
-    too_large = im.format!='WEBP' and im.width*im.height>16_000_000+10_000*n_bytes  # one colour is nothing to a WebP
-    if too_large or covered[0]<im.width or covered[1]<im.height:
+    width,height = getattr(im, '_tile_size', im.size)
+    pixels,tiles = width*height,(im.tile if im.format=='TIFF' else ())
+    cut = tiles and (max(t.extents[2] for t in tiles)<width or max(t.extents[3] for t in tiles)<height)
+    if cut or (im.format!='WEBP' and 16_000_000+10_000*n_bytes<pixels<=MOST_PIXELS):  # one colour is nothing to a WebP
         raise _Fault(f"{im.width} x {im.height} pixels are said to be in {n_bytes:,} bytes: it is cut short or damaged")
 
 @contextmanager

@@ -239,7 +239,7 @@ def patched(data, old, new):
 def tall(kind, height):
     "An image that says it has more rows than there are"
     data = bytearray(saved(PHOTO, kind))
-    at = 22 if kind == 'BMP' else data.index(struct.pack('<HHI', 257, 3, 1))+8
+    at = 22 if kind == 'BMP' else data.index(struct.pack('<HHI', 257, 4, 1))+8
     data[at:at+4] = struct.pack('<I', height)
     return bytes(data)
 
