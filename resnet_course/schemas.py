@@ -57,7 +57,7 @@ def check_entries(
     if not isinstance(found, dict): raise CourseError(f"{what}: it holds {reprlib.repr(found)}, not entries; {fix}")
     for name,(rule,ok) in rules.items():
         if name not in found: raise CourseError(f"{what}: it has no {name}; {fix}")
-        if not ok(v := found[name]): raise CourseError(f"{what}: its {name} is {reprlib.repr(v)}, not {rule}; {fix}")
+        if not ok(v := found[name]): raise CourseError(f"{what}: {name}={reprlib.repr(v)} is not {rule}; {fix}")
 
 # %% ../nbs/91_run.ipynb #440005b3
 def same_form(
