@@ -60,7 +60,7 @@ def _made_from(items, root, presize):
         if not isinstance(item, (str,Path)): return _item_name(item)
         s = os.stat(item)
         name = Path(item).relative_to(root).as_posix() if root else os.path.abspath(item)
-        return [name, s.st_size, s.st_mtime_ns]
+        return [name, s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # the last moves with a renaming, and none sets it back
     how = 'upright, over white, fastai Resize, cropped to the middle square, bilinear'
     return _digest([[about(item) for item in items], presize, how])
 

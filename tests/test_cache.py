@@ -491,3 +491,29 @@ def test_folder_that_vanishes_while_it_is_filled(small, monkeypatch):
     monkeypatch.setattr(cache, '_decode', and_gone)
     cached = cached_images(small, SIDE)[0]
     assert len(files_of(hidden)) == 1 and np.abs(cached[:].numpy().astype(int)-expected(cached.items)).max() <= 1
+
+
+def swapped(a, b):
+    a.rename(a.with_name('x'))
+    b.rename(a)
+    a.with_name('x').rename(b)
+
+
+def rewritten(a, b): a.write_bytes(b.read_bytes())
+
+
+@pytest.mark.parametrize('change', [swapped, rewritten])
+def test_a_change_that_keeps_size_and_time_is_noticed(small, change):
+    "Images without compression are of one size, and what is unpacked may have one time"
+    a, b = small/'train'/'3'/'a.bmp', small/'train'/'7'/'a.bmp'
+    for f, colour in ((a, 'black'), (b, 'white')):
+        Image.new('RGB', (32, 32), colour).save(f)
+        os.utime(f, (1, 1))
+    for folder in (a.parent, b.parent): os.utime(folder, (1, 1))
+    def first_pixel():
+        images, files = cached_images(small, 32)
+        return images[files.index(a)].flatten()[0].item()
+    assert first_pixel() == 0
+    change(a, b)
+    os.utime(a, (1, 1))
+    assert first_pixel() == 255
