@@ -206,6 +206,15 @@ def test_images_may_have_moved(small, run, done, tmp_path):
     assert results(run) == results(done.folder) and same(again.model, done.model)
 
 
+@pytest.mark.parametrize('name', ['digits', 'imagenette-160'])
+def test_a_folder_that_is_called_as_a_known_set(small, tmp_path, name):
+    "The run knows where it is, and goes on with it"
+    small.rename(tmp_path/name)
+    fit(replace(TINY, sizes=(32,)), tmp_path/name, tmp_path/'run')
+    assert read_config(tmp_path/'run')['data'] == str(tmp_path/name)
+    assert len(fit(None, None, tmp_path/'run', resume=True).history) == 1
+
+
 def test_labels_of_a_list_may_not_have_changed(images, tmp_path):
     files = sorted(images.glob('*/*/*.png'))
     def listed(labels): return image_files(files=files, labels=labels, valid=['val' in f.parts for f in files])
