@@ -384,6 +384,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'resnet_course.run.environment': ('run.html#environment', 'resnet_course/run.py')},
             'resnet_course.run_folder': { 'resnet_course.run_folder._read_archive': ( 'run.html#_read_archive',
                                                                                       'resnet_course/run_folder.py'),
+                                          'resnet_course.run_folder.check_apart': ('run.html#check_apart', 'resnet_course/run_folder.py'),
                                           'resnet_course.run_folder.check_free': ('run.html#check_free', 'resnet_course/run_folder.py'),
                                           'resnet_course.run_folder.image_fingerprint': ( 'run.html#image_fingerprint',
                                                                                           'resnet_course/run_folder.py'),

@@ -25,7 +25,7 @@ from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
 from .run_folder import (
-    check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries, write_config)
+    check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries, write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast, best_precision, pick_device
 from .workers import worker_faults
@@ -267,6 +267,7 @@ def train(
             config,checkpoint,images = _go_on(recipe, data, folder, device, report, progress)
         else:
             (recipe,images),checkpoint = _begin(recipe, data, device, skip_broken, report, progress),None
+            check_apart('runs' if out is None else out, images)
             config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
                       'counts': images.counts, 'images': image_fingerprint(images, progress),
                       'skip_broken': skip_broken, 'device': device, 'precision': _precision(recipe, device),

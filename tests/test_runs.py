@@ -77,6 +77,37 @@ def test_files_that_are_no_runs_are_not_overwritten(images, tmp_path, name, kind
     assert one_line(e) and [f.name for f in out.iterdir()] == [name] and not (tmp_path/'nothing').exists()
 
 
+@pytest.mark.parametrize('place', ['train', 'train/3', 'val/7/run', 'train/new', 'link/3'])
+def test_a_run_among_its_images_is_refused(small, place):
+    "Its figures would be images of a class, and it could never go on"
+    (small/'link').symlink_to(small/'val')
+    before = sorted(small.rglob('*'))
+    with pytest.raises(CourseError, match='among the images .* take another out') as e: fit(TINY, small, small/place)
+    assert one_line(e) and sorted(small.rglob('*')) == before
+
+
+def test_a_run_beside_its_images(small):
+    fit(replace(TINY, sizes=(32,)), small, small/'run')
+    assert len(fit(None, None, small/'run', resume=True).history) == 1
+
+
+@pytest.mark.parametrize('kind', ['file', 'link'])
+def test_a_run_folder_that_is_none(images, tmp_path, kind):
+    "It is named before any image is read"
+    if kind == 'file': (tmp_path/'run').write_text('mine')
+    else: (tmp_path/'run').symlink_to(tmp_path/'nowhere')
+    with pytest.raises(CourseError, match='run is no folder; take another out'): fit(TINY, images/'none', tmp_path/'run')
+
+
+@pytest.mark.parametrize('letter', ['d', 'é', '中', '😀'])
+def test_a_data_folder_with_a_name_as_long_as_any(small, tmp_path, monkeypatch, letter):
+    (tmp_path/'here').mkdir()
+    monkeypatch.chdir(tmp_path/'here')
+    data = small.rename(tmp_path/(letter*(255//len(letter.encode()))))
+    done = fit(replace(TINY, sizes=(32,)), data, None)
+    assert done.folder.name.startswith(f'{letter*9}') and sorted(f.name for f in done.folder.iterdir()) == sorted(FILES)
+
+
 def test_other_files_may_be_there(images, tmp_path):
     (tmp_path/'run').mkdir()
     (tmp_path/'run'/'notes.txt').write_text('mine')
