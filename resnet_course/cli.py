@@ -77,13 +77,14 @@ def _told_again(out, given):
     from resnet_course.run import read_config
     config = read_config(out)
     recipe = read_recipe(config['recipe'])
-    options,net = config.get('options', {}),{'arch','layers','expansion','width'}
-    usual = {'recipe': 'fast', 'skip_broken': False}
+    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False}
+    net = {'arch','layers','expansion','width'}
+    together = {**dict.fromkeys(net, net), 'size': {'size','progressive'}}  # what one says hangs on the others
     for name in sorted(set(given)-{'data','device','workers'}):
         value = given[name]
         if name in usual: same = value==options.get(name, usual[name])
         elif name=='lr' and value==options.get('lr'): same = True  # for auto the run has a number by now
-        else: same = recipe_of({k: given[k] for k in (net & set(given) if name in net else {name})}, recipe)==recipe
+        else: same = recipe_of({k: given[k] for k in together.get(name, {name}) & set(given)}, recipe)==recipe
         if not same:
             raise CourseError(f"--{name.replace('_','-')} {value} differs from the run in {out}; "
                               "leave it out, or take another --out")

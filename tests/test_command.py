@@ -311,3 +311,16 @@ def test_told_again_on_another_machine_and_in_another_place(command, small, tmp_
     small.rename(tmp_path/'moved')
     status, _, err = command('train', '--data', tmp_path/'moved', *words, '--device', 'auto', '--resume')
     assert status == 0, err
+
+
+@pytest.mark.parametrize('words', ['--progressive 32,48 --size 48 --epochs 2', '--progressive 32,48 --epochs 3',
+                                   '--recipe laptop --size 32', '--recipe book --size 32 --skip-broken'])
+def test_the_same_words_once_more(command, small, tmp_path, words):
+    words = ['train', '--data', small, '--out', tmp_path/'run', '--layers', '1,1,1,1', '--width', '8', '--bs', '8',
+             '--presize', '48', *words.split()]
+    if '--epochs' not in words: words += ['--epochs', '1']
+    for more in ((), ('--resume',)):
+        status, _, err = command(*words, *more)
+        assert status == 0, err
+    status, _, err = command(*words, '--resume', '--size', '40')
+    assert status == 2 and '--size 40' in err
