@@ -76,7 +76,8 @@ def _told_again(out, given):
     from resnet_course.recipes import read_recipe
     from resnet_course.run import read_config
     config = read_config(out)
-    recipe = read_recipe(config['recipe'])
+    try: recipe = read_recipe(config['recipe'])
+    except CourseError as e: raise CourseError(f"{Path(out)/'config.json'}: {e}") from None
     options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False}
     net = {'arch','layers','expansion','width'}
     together = {**dict.fromkeys(net, net), 'size': {'size','progressive'}}  # what one says hangs on the others

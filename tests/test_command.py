@@ -313,6 +313,13 @@ def test_told_again_on_another_machine_and_in_another_place(command, small, tmp_
     assert status == 0, err
 
 
+def test_a_wrong_recipe_of_a_run_is_named_with_its_file(refused, done, tmp_path):
+    shutil.copytree(done.folder, tmp_path/'run')
+    config = json.loads((file := tmp_path/'run'/'config.json').read_text())
+    file.write_text(json.dumps(config | {'recipe': config['recipe'] | {'net_options': None}}))
+    assert f'{file}: net_options' in refused('train', '--out', tmp_path/'run', '--resume')
+
+
 @pytest.mark.parametrize('words', ['--progressive 32,48 --size 48 --epochs 2', '--progressive 32,48 --epochs 3',
                                    '--recipe laptop --size 32', '--recipe book --size 32 --skip-broken'])
 def test_the_same_words_once_more(command, small, tmp_path, words):

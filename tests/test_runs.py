@@ -374,6 +374,23 @@ def test_a_changed_byte_and_a_packed_checkpoint(run):
         with pytest.raises(CourseError, match='cut short or holds more than numbers'): fit(None, None, run, resume=True)
 
 
+@pytest.mark.parametrize('name', [name for name in FILES if name not in ('config.json', 'checkpoint.pt')])
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'folder'])
+def test_a_result_that_is_no_file(run, name, kind):
+    "Whatever is written there would be lost, or wait for ever"
+    (run/name).unlink()
+    if kind == 'pipe': os.mkfifo(run/name)
+    elif kind == 'device': (run/name).symlink_to('/dev/null')
+    else: (run/name).mkdir()
+    with pytest.raises(CourseError, match=f'{name} is no file') as e: fit(None, None, run, resume=True)
+    assert one_line(e)
+
+
+def test_a_class_of_another_name_is_named(small, run):
+    rename_class(small)
+    with pytest.raises(CourseError, match="'3' is not in both"): fit(None, small, run, resume=True)
+
+
 def test_results_without_a_checkpoint(run):
     (run/'checkpoint.pt').unlink()
     before = kept(run)
