@@ -24,8 +24,9 @@ from .models import step_bytes
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
-from .run_folder import (
-    FILES, check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries, write_config)
+from resnet_course.run_folder import (
+    FILES, check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries,
+    write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast, best_precision, pick_device
 from .workers import worker_faults

@@ -82,7 +82,7 @@ def test_a_run_among_its_images_is_refused(small, place):
     "Its figures would be images of a class, and it could never go on"
     (small/'link').symlink_to(small/'val')
     before = sorted(small.rglob('*'))
-    with pytest.raises(CourseError, match='among the images .* take another out') as e: fit(TINY, small, small/place)
+    with pytest.raises(CourseError, match=r'among the images .* take another out') as e: fit(TINY, small, small/place)
     assert one_line(e) and sorted(small.rglob('*')) == before
 
 
@@ -96,7 +96,7 @@ def test_a_run_folder_that_is_none(images, tmp_path, kind):
     "It is named before any image is read"
     if kind == 'file': (tmp_path/'run').write_text('mine')
     else: (tmp_path/'run').symlink_to(tmp_path/'nowhere')
-    with pytest.raises(CourseError, match='run is no folder; take another out'): fit(TINY, images/'none', tmp_path/'run')
+    with pytest.raises(CourseError, match='run is no folder; take'): fit(TINY, images/'none', tmp_path/'run')
 
 
 @pytest.mark.parametrize('letter', ['d', 'é', '中', '😀'])
