@@ -16,7 +16,7 @@ import torch
 from fastcore.parallel import parallel
 from .data import ImageFiles, RGBImage
 from .errors import CourseError
-from .files import write_whole
+from .files import short_name, write_whole
 from .limits import LIMITS
 from .model_files import model_spec, save_model
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
@@ -103,8 +103,7 @@ def new_folder(
 ) -> Path: # Made, and empty
     "A run folder of its own in `runs/`"
     Path('runs').mkdir(exist_ok=True)
-    while len(os.fsencode(name))>200: name = name[:-1]  # with the time it must fit into 255 bytes
-    stem = f"{name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{short_name(name) or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
     for n in range(1, 1000):
         try: (folder := Path('runs')/(stem if n==1 else f'{stem}-{n}')).mkdir()
         except FileExistsError: continue

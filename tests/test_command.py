@@ -293,6 +293,16 @@ def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
     assert len(done[4][1].splitlines()) == len(ODD)+4
 
 
+@pytest.mark.parametrize('name', ['plain', '-x', '~root', "it's", 'a b', 'a\nb', "\x1b[2Jc'\\", '\\', '$HOME', '中',
+                                  '!', os.fsdecode(b'caf\xe9f')])
+def test_a_hint_can_be_typed(name):
+    "As printed, in a shell: the name's own bytes, and no option"
+    from resnet_course.terminal import printable, typed
+    said = printable(typed(name))
+    done = subprocess.run(['bash', '-c', f'printf %s {said}'], capture_output=True, check=False)
+    assert os.path.normpath(done.stdout) == os.fsencode(name) and not said.startswith('-') and said.isprintable()
+
+
 def test_names_with_a_tilde(monkeypatch, tmp_path):
     "The shell leaves it alone after an equals sign"
     from resnet_course.cli import make_parser
