@@ -6,7 +6,7 @@
 __all__ = ['say', 'typed', 'listen', 'is_watched', 'hush', 'complain', 'flush_streams', 'about', 'reporter', 'open_streams']
 
 # %% ../nbs/92_command.ipynb #1ca5d699
-import errno, os, sys
+import errno, logging, os, sys
 from shlex import quote
 from .errors import printable
 
@@ -105,6 +105,7 @@ def reporter():
 # %% ../nbs/92_command.ipynb #97903ffc
 def open_streams():
     "Let this process have three standard streams that no file can be taken for, and that no name is too odd for"
+    logging.getLogger('matplotlib').addHandler(logging.NullHandler())  # it would tell where it keeps its fonts
     for fd,mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try: os.fstat(fd)
         except OSError: os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest number that is free: this one

@@ -235,6 +235,15 @@ def test_a_run_without_any_stream(small, tmp_path):
         assert b'validation images' not in (tmp_path/'run'/f).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_home_where_nothing_can_be_kept(small, tmp_path):
+    "As in a container that runs as anybody: no library tells its troubles"
+    env = os.environ | {'HOME': '/dev/null', 'FASTAI_HOME': '/dev/null', 'MPLCONFIGDIR': '/dev/null/x'}
+    options = ' '.join(map(str, ['--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', 1]))
+    done = in_shell(f'train {options}', env=env)
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 @pytest.mark.parametrize('words, status', [
     ('--help | head -c1; exit ${PIPESTATUS[0]}', (0, 141)), ('--help >&-', (2,)),
     ('--version | true; exit ${PIPESTATUS[0]}', (0, 141)),
