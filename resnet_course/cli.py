@@ -9,13 +9,13 @@ __all__ = ['make_parser', 'train', 'predict', 'evaluate', 'cost', 'archs', 'clea
 import argparse, json, os, shutil, signal, sys, warnings
 from pathlib import Path
 from operator import eq
-from shlex import quote
 from . import __version__
 from .errors import CourseError, printable
 from .limits import limits_of
 from .options import (
     DEVICES, as_flags, data_of, glue, net_of, net_options, number, path, recipe_of, size, train_options)
-from .terminal import about, complain, flush_streams, is_watched, listen, open_streams, reporter, say
+from .terminal import (
+    about, complain, flush_streams, is_watched, listen, open_streams, reporter, say, typed)
 
 # %% ../nbs/92_command.ipynb #c012
 class _Parser(argparse.ArgumentParser):
@@ -76,14 +76,16 @@ def _told_again(out, given):
     from resnet_course.recipes import read_recipe
     from resnet_course.run import read_config
     config = read_config(out)
-    recipe = read_recipe(config['recipe'])
-    options,net = config.get('options', {}),{'arch','layers','expansion','width'}
-    usual = {'recipe': 'fast', 'skip_broken': False}
+    try: recipe = read_recipe(config['recipe'])
+    except CourseError as e: raise CourseError(f"{Path(out)/'config.json'}: {e}") from None
+    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False}
+    net = {'arch','layers','expansion','width'}
+    together = {**dict.fromkeys(net, net), 'size': {'size','progressive'}}  # what one says hangs on the others
     for name in sorted(set(given)-{'data','device','workers'}):
         value = given[name]
         if name in usual: same = value==options.get(name, usual[name])
         elif name=='lr' and value==options.get('lr'): same = True  # for auto the run has a number by now
-        else: same = recipe_of({k: given[k] for k in (net & set(given) if name in net else {name})}, recipe)==recipe
+        else: same = recipe_of({k: given[k] for k in together.get(name, {name}) & set(given)}, recipe)==recipe
         if not same:
             raise CourseError(f"--{name.replace('_','-')} {value} differs from the run in {out}; "
                               "leave it out, or take another --out")
@@ -110,7 +112,7 @@ def train(
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder'):
             complain("resnet-course: stopped; finished epochs are kept, go on with: "
-                     f"resnet-course train --out {quote(str(e.folder))} --resume")
+                     f"resnet-course train --out {typed(e.folder)} --resume")
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
     report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
            *_next_step(run, read_config(run.folder)['data']))
@@ -118,8 +120,8 @@ def train(
 # %% ../nbs/92_command.ipynb #c029
 def _next_step(run, data):
     "What to try after this run, in lines"
-    yield f"next: resnet-course predict {quote(str(run.folder/'model.safetensors'))} IMAGE"
-    sizes,again = run.recipe.sizes,f"resnet-course train --data {quote(data)}"
+    yield f"next: resnet-course predict {typed(run.folder/'model.safetensors')} IMAGE"
+    sizes,again = run.recipe.sizes,f"resnet-course train --data {typed(data)}"
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:
         yield f"  or: grow the images, {again} --progressive {sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"
@@ -128,11 +130,14 @@ def _next_step(run, data):
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
     "The images that the words name: files, what lies in folders, and with `-` the lines of standard input"
-    from resnet_course.folders import images_in
+    from resnet_course.folders import images_in, left_out_line
+    files,left_out = [],{}
     for word in words:
-        if word=='-': yield from filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif os.path.isdir(word): yield from map(str, images_in(word))
-        else: yield word
+        if word=='-': files += filter(None, (line.rstrip('\r\n') for line in listen()))
+        elif os.path.isdir(word): files += map(str, images_in(word, left_out))
+        else: files.append(word)
+    if left_out: complain(f"resnet-course: {left_out_line(left_out, len(files))}")
+    return files
 
 # %% ../nbs/92_command.ipynb #2ea2f1e2
 def _bytes(text):
@@ -151,7 +156,7 @@ def predict(
     from resnet_course.train import pick_device
     if given['json'] and 'csv' in given: raise CourseError("--json and --csv both say what comes out; give one of them")
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
-    files,faults,tables = list(_named_images(given['images'])),{},[]
+    files,faults,tables = _named_images(given['images']),{},[]
     if not files:
         raise CourseError(f"no images in {', '.join(given['images'])}; name image files, or folders that hold some")
     for i in range(0, len(files), 512):
@@ -159,14 +164,15 @@ def predict(
         for fn,p in () if 'csv' in given else tables[-1].iterrows():
             if given['json']: say(json.dumps({'image': fn, 'classes': p.sort_values(ascending=False).to_dict()}))
             else: say(f"{fn}: " + ', '.join(f'{name} {v:.1%}' for name,v in p.nlargest(given['top']).items()))
+    read = sum(map(len, tables))
     if 'csv' in given:
         import pandas as pd
         write_whole(given['csv'], _bytes(pd.concat(tables).to_csv()))
-        say(f"{len(files)-len(faults)} images in {given['csv']}")
+        say(f"{read} images in {given['csv']}")
     if faults:
         first = ', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])
         more = f" and {len(faults)-3} more" if len(faults)>3 else ''
-        raise CourseError(f"{len(faults)} of {len(files)} images cannot be read: {first}{more}; "
+        raise CourseError(f"{len(files)-read} of {len(files)} images cannot be read: {first}{more}; "
                           "check the names, or leave them out")
 
 # %% ../nbs/92_command.ipynb #8989ed4b
@@ -181,7 +187,7 @@ def evaluate(
 ):
     "`resnet-course evaluate`"
     from resnet_course.data import find_dataset, refuse_broken
-    from resnet_course.files import write_whole
+    from resnet_course.files import short_name, write_whole
     from resnet_course.plots import plot_confusion, png_bytes
     from resnet_course.predict import class_table, labelled_images, predict_many
     from resnet_course.run import load_model
@@ -195,7 +201,7 @@ def evaluate(
     refuse_broken(faults, len(files))
     say(*_table_lines(class_table(labels, preds, classes)))
     say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
-    beside = Path(given['model']).with_name(f"confusion-{find_dataset(given['data']).name}.png")
+    beside = Path(given['model']).with_name(f"confusion-{short_name(find_dataset(given['data']).name)}.png")
     figure = Path(given.get('figure', beside))
     place = {name: i for i,name in enumerate(classes)}
     numbers = [[place[name] for name in names] for names in (labels, preds)]

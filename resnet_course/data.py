@@ -56,7 +56,7 @@ class ImageFiles:
     @property
     def source(self): # What to call them so that they are found again from anywhere; a list has no such name
         if not self.root: return 'list'
-        return self.dataset.name if self.dataset.name in DATASETS else str(self.root.resolve())
+        return self.dataset.name if DATASETS.get(self.dataset.name)==self.dataset else str(self.root.resolve())
     def name(self, i): # Number of an item
         "What to call it: a file by itself, an image in memory by its place in the list it came from"
         return item if isinstance(item := self.items[i], Path) else self.places[i] if self.places else i

@@ -59,7 +59,10 @@ def usual_place(
 ) -> Path:
     "Where a known set lies once it is there"
     if not dataset.where: return cache_home()/dataset.name
-    return fastai_path('data')/Path(urlclean(dataset.where)).stem.removesuffix('.tar')
+    try: folder = fastai_path('data')
+    except Exception: folder = None  # its settings cannot be read, or kept
+    folder = folder or Path(os.getenv('FASTAI_HOME') or '~/.fastai').expanduser()/'data'
+    return folder/Path(urlclean(dataset.where)).stem.removesuffix('.tar')
 
 # %% ../nbs/00_data.ipynb #720f63bc
 def find_dataset(

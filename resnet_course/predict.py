@@ -75,6 +75,8 @@ def predict_many(
     if isinstance(files, (str,bytes,os.PathLike)) or not hasattr(files, '__iter__'):
         raise CourseError(f"files={files!r} is no list; give a list of files or images, or take predict for one")
     if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
+    if (n_in := spec.get('net_options', {}).get('n_in', 3))!=3:
+        raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
     bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))

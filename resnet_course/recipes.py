@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from .build import OPTIMISERS, make_data, make_learner, make_net
 from .data import Dataset, ImageFiles, find_dataset, usable_images
-from .errors import CourseError
+from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .limits import LIMITS, brief, check_limit, limits_of
 from .machine import check_memory
@@ -24,8 +24,9 @@ from .models import step_bytes
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
-from .run_folder import (
-    check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries, write_config)
+from resnet_course.run_folder import (
+    FILES, check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries,
+    write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast, best_precision, pick_device
 from .workers import worker_faults
@@ -176,6 +177,9 @@ def _read_run(folder):
     except CourseError as e: raise CourseError(f"{folder/'config.json'}: {e}") from None
     if any(getattr(was, name) is None for name in ('sizes','presize','bs','mirror')):
         raise CourseError(f"{folder/'config.json'} leaves a part of its recipe open; remove {folder} and start again")
+    for name in FILES:
+        if (f := folder/name).exists() and not f.is_file():  # a pipe would wait for a reader for ever
+            raise CourseError(f"{f} is no file, and the run would be written to it; remove it")
     if not file.exists():
         if (folder/'history.csv').exists():
             raise CourseError(f"{folder} has results but no checkpoint.pt, so it cannot go on; start again elsewhere")
@@ -206,8 +210,11 @@ def _go_on(recipe, data, folder, device, report, progress):
     was = config['recipe']
     if recipe is not None: _check_same(fill_recipe(read_recipe(recipe), images.dataset, len(images.train)), was, folder)
     if (images.counts,images.classes)!=(config['counts'],config['classes']):
+        other = [printable(c) for c in sorted(set(images.classes)^set(config['classes']))]
         raise CourseError(f"{images.dataset.name} has {images.counts} images in {len(images.classes)} classes now "
-                          f"but had {config['counts']} in {len(config['classes'])}; a resumed run needs the same data")
+                          f"but had {config['counts']} in {len(config['classes'])}"
+                          f"{f', of which {other[0][:40]!r} is not in both' if other else ''}; "
+                          "a resumed run needs the same data")
     if image_fingerprint(images, progress)!=config['images']:
         raise CourseError(f"the images of {images.dataset.name} are not those of {folder}: names, classes, contents or "
                           "split differ; a resumed run needs the same data")
@@ -267,6 +274,7 @@ def train(
             config,checkpoint,images = _go_on(recipe, data, folder, device, report, progress)
         else:
             (recipe,images),checkpoint = _begin(recipe, data, device, skip_broken, report, progress),None
+            check_apart('runs' if out is None else out, images)
             config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
                       'counts': images.counts, 'images': image_fingerprint(images, progress),
                       'skip_broken': skip_broken, 'device': device, 'precision': _precision(recipe, device),

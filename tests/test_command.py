@@ -235,6 +235,15 @@ def test_a_run_without_any_stream(small, tmp_path):
         assert b'validation images' not in (tmp_path/'run'/f).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_home_where_nothing_can_be_kept(small, tmp_path):
+    "As in a container that runs as anybody: no library tells its troubles"
+    env = os.environ | {'HOME': '/dev/null', 'FASTAI_HOME': '/dev/null', 'MPLCONFIGDIR': '/dev/null/x'}
+    options = ' '.join(map(str, ['--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', 1]))
+    done = in_shell(f'train {options}', env=env)
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 @pytest.mark.parametrize('words, status', [
     ('--help | head -c1; exit ${PIPESTATUS[0]}', (0, 141)), ('--help >&-', (2,)),
     ('--version | true; exit ${PIPESTATUS[0]}', (0, 141)),
@@ -293,6 +302,16 @@ def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
     assert len(done[4][1].splitlines()) == len(ODD)+4
 
 
+@pytest.mark.parametrize('name', ['plain', '-x', '~root', "it's", 'a b', 'a\nb', "\x1b[2Jc'\\", '\\', '$HOME', '中',
+                                  '!', os.fsdecode(b'caf\xe9f')])
+def test_a_hint_can_be_typed(name):
+    "As printed, in a shell: the name's own bytes, and no option"
+    from resnet_course.terminal import printable, typed
+    said = printable(typed(name))
+    done = subprocess.run(['bash', '-c', f'printf %s {said}'], capture_output=True, check=False)
+    assert os.path.normpath(done.stdout) == os.fsencode(name) and not said.startswith('-') and said.isprintable()
+
+
 def test_names_with_a_tilde(monkeypatch, tmp_path):
     "The shell leaves it alone after an equals sign"
     from resnet_course.cli import make_parser
@@ -311,3 +330,23 @@ def test_told_again_on_another_machine_and_in_another_place(command, small, tmp_
     small.rename(tmp_path/'moved')
     status, _, err = command('train', '--data', tmp_path/'moved', *words, '--device', 'auto', '--resume')
     assert status == 0, err
+
+
+def test_a_wrong_recipe_of_a_run_is_named_with_its_file(refused, done, tmp_path):
+    shutil.copytree(done.folder, tmp_path/'run')
+    config = json.loads((file := tmp_path/'run'/'config.json').read_text())
+    file.write_text(json.dumps(config | {'recipe': config['recipe'] | {'net_options': None}}))
+    assert f'{file}: net_options' in refused('train', '--out', tmp_path/'run', '--resume')
+
+
+@pytest.mark.parametrize('words', ['--progressive 32,48 --size 48 --epochs 2', '--progressive 32,48 --epochs 3',
+                                   '--recipe laptop --size 32', '--recipe book --size 32 --skip-broken'])
+def test_the_same_words_once_more(command, small, tmp_path, words):
+    words = ['train', '--data', small, '--out', tmp_path/'run', '--layers', '1,1,1,1', '--width', '8', '--bs', '8',
+             '--presize', '48', *words.split()]
+    if '--epochs' not in words: words += ['--epochs', '1']
+    for more in ((), ('--resume',)):
+        status, _, err = command(*words, *more)
+        assert status == 0, err
+    status, _, err = command(*words, '--resume', '--size', '40')
+    assert status == 2 and '--size 40' in err

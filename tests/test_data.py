@@ -665,6 +665,24 @@ def test_a_known_set_that_is_not_whole_is_not_found(served):
                                 'remove that folder, and it is made anew')
 
 
+@pytest.mark.parametrize('kind', ['no place', 'no configuration', 'of another'])
+def test_a_home_where_fastai_cannot_keep_its_settings(small, tmp_path, monkeypatch, kind):
+    "People's own folders need none; a known set lies where it would lie by fastai's usual settings"
+    from fastai.data.external import fastai_cfg
+    home = tmp_path/'home'
+    if kind == 'no place': home.write_text('')
+    else:
+        home.mkdir()
+        (home/'config.ini').write_text('not settings' if kind == 'no configuration' else '[DEFAULT]\nmodel = x\n')
+    monkeypatch.setenv('FASTAI_HOME', str(home))
+    fastai_cfg.cache_clear()
+    try:
+        assert find_data(small) == small
+        with pytest.raises(CourseError, match='is not on this disk') as e: find_data('imagenette-160', download=False)
+        assert str(home/'data') in str(e.value)
+    finally: fastai_cfg.cache_clear()
+
+
 def test_digits_are_whole_or_written_again(own_cache):
     with pytest.raises(CourseError, match='digits is not on this disk'): find_data('digits', download=False)
     assert not own_cache.exists()

@@ -21,6 +21,8 @@ from resnet_course.models import create_model, list_models, model_options
 from resnet_course.predict import class_table, labelled_images, predict, predict_many
 from resnet_course.recipes import Recipe, train
 from resnet_course.resnet import ResNet
+from resnet_course.model_files import save_model
+from resnet_course.models import create_model
 from resnet_course.run import load_model, read_config
 
 TINY = {'layers': [1, 1, 1, 1], 'width': 8}
@@ -332,6 +334,33 @@ def test_command_takes_files_folders_and_standard_input(command, model_file, loa
         assert read(out).to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-5)
 
 
+def test_command_names_what_it_leaves_out_of_a_folder(command, model_file, files, tmp_path):
+    "On standard error: standard output is read by programs"
+    (tmp_path/'folder').mkdir()
+    (tmp_path/'folder'/'good.png').symlink_to(files[0])
+    (tmp_path/'folder'/'gone.png').symlink_to(tmp_path/'nothing')
+    (tmp_path/'folder'/'scan').write_bytes(b'no image')
+    status, out, err = command('predict', model_file, tmp_path/'folder', files[1], '--json')
+    assert status == 0 and len(lines(out)) == 2 and err.count('\n') == 1
+    assert 'left out 2 of 4 files' in err and 'gone.png (a link to nothing)' in err and 'scan (no image)' in err
+
+
+def test_command_counts_an_image_as_often_as_it_is_named(command, model_file, files, tmp_path):
+    (tmp_path/'none.png').write_bytes(b'none')
+    words = tmp_path/'none.png', files[0], tmp_path/'none.png', files[0], files[0]
+    status, out, err = command('predict', model_file, *words, '--csv', tmp_path/'it.csv')
+    assert status == 2 and '3 images in' in out and '2 of 5 images cannot be read' in err
+    assert len(pd.read_csv(tmp_path/'it.csv')) == 3
+
+
+@pytest.mark.parametrize('n_in', [1, 4])
+def test_a_net_for_images_of_other_channels(refused, model_file, images, files, tmp_path, n_in):
+    net = {'net': 'resnet18', 'net_options': {'width': 4, 'n_in': n_in}}
+    save_model(tmp_path/'other', create_model('resnet18', 2, width=4, n_in=n_in), load_model(model_file)[1] | net)
+    for words in (('predict', tmp_path/'other', files[0]), ('evaluate', tmp_path/'other', images)):
+        assert f'takes {n_in} channels, and images have 3' in refused(*words)
+
+
 def test_command_prints_the_best_of_each(command, model_file, loaded, files):
     status, out, _ = command('predict', model_file, files[0], '--top', 1)
     best = predict(*loaded, files[0])
@@ -391,6 +420,12 @@ def test_evaluate_gives_what_the_run_recorded(command, run, model_file, images, 
         assert figure.parent == run.folder and figure.suffix == '.png'
         with Image.open(figure) as im: assert im.format == 'PNG' and min(im.size) > 100
         figure.unlink()
+
+
+def test_evaluate_of_a_folder_with_a_name_as_long_as_any(command, model_file, small, tmp_path):
+    shutil.copy(model_file, tmp_path)
+    status, _, err = command('evaluate', tmp_path/model_file.name, small.rename(tmp_path/('é'*127)))
+    assert status == 0 and len(list(tmp_path.glob('confusion-é*.png'))) == 1, err
 
 
 def test_evaluate_writes_the_figure_where_it_is_told(command, model_file, images, tmp_path):

@@ -77,6 +77,37 @@ def test_files_that_are_no_runs_are_not_overwritten(images, tmp_path, name, kind
     assert one_line(e) and [f.name for f in out.iterdir()] == [name] and not (tmp_path/'nothing').exists()
 
 
+@pytest.mark.parametrize('place', ['train', 'train/3', 'val/7/run', 'train/new', 'link/3'])
+def test_a_run_among_its_images_is_refused(small, place):
+    "Its figures would be images of a class, and it could never go on"
+    (small/'link').symlink_to(small/'val')
+    before = sorted(small.rglob('*'))
+    with pytest.raises(CourseError, match=r'among the images .* take another out') as e: fit(TINY, small, small/place)
+    assert one_line(e) and sorted(small.rglob('*')) == before
+
+
+def test_a_run_beside_its_images(small):
+    fit(replace(TINY, sizes=(32,)), small, small/'run')
+    assert len(fit(None, None, small/'run', resume=True).history) == 1
+
+
+@pytest.mark.parametrize('kind', ['file', 'link'])
+def test_a_run_folder_that_is_none(images, tmp_path, kind):
+    "It is named before any image is read"
+    if kind == 'file': (tmp_path/'run').write_text('mine')
+    else: (tmp_path/'run').symlink_to(tmp_path/'nowhere')
+    with pytest.raises(CourseError, match='run is no folder; take'): fit(TINY, images/'none', tmp_path/'run')
+
+
+@pytest.mark.parametrize('letter', ['d', 'é', '中', '😀'])
+def test_a_data_folder_with_a_name_as_long_as_any(small, tmp_path, monkeypatch, letter):
+    (tmp_path/'here').mkdir()
+    monkeypatch.chdir(tmp_path/'here')
+    data = small.rename(tmp_path/(letter*(255//len(letter.encode()))))
+    done = fit(replace(TINY, sizes=(32,)), data, None)
+    assert done.folder.name.startswith(f'{letter*9}') and sorted(f.name for f in done.folder.iterdir()) == sorted(FILES)
+
+
 def test_other_files_may_be_there(images, tmp_path):
     (tmp_path/'run').mkdir()
     (tmp_path/'run'/'notes.txt').write_text('mine')
@@ -206,6 +237,15 @@ def test_images_may_have_moved(small, run, done, tmp_path):
     assert results(run) == results(done.folder) and same(again.model, done.model)
 
 
+@pytest.mark.parametrize('name', ['digits', 'imagenette-160'])
+def test_a_folder_that_is_called_as_a_known_set(small, tmp_path, name):
+    "The run knows where it is, and goes on with it"
+    small.rename(tmp_path/name)
+    fit(replace(TINY, sizes=(32,)), tmp_path/name, tmp_path/'run')
+    assert read_config(tmp_path/'run')['data'] == str(tmp_path/name)
+    assert len(fit(None, None, tmp_path/'run', resume=True).history) == 1
+
+
 def test_labels_of_a_list_may_not_have_changed(images, tmp_path):
     files = sorted(images.glob('*/*/*.png'))
     def listed(labels): return image_files(files=files, labels=labels, valid=['val' in f.parts for f in files])
@@ -332,6 +372,23 @@ def test_a_changed_byte_and_a_packed_checkpoint(run):
     for wrong in (bytes(data), (run/'packed').read_bytes()):
         file.write_bytes(wrong)
         with pytest.raises(CourseError, match='cut short or holds more than numbers'): fit(None, None, run, resume=True)
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name not in ('config.json', 'checkpoint.pt')])
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'folder'])
+def test_a_result_that_is_no_file(run, name, kind):
+    "Whatever is written there would be lost, or wait for ever"
+    (run/name).unlink()
+    if kind == 'pipe': os.mkfifo(run/name)
+    elif kind == 'device': (run/name).symlink_to('/dev/null')
+    else: (run/name).mkdir()
+    with pytest.raises(CourseError, match=f'{name} is no file') as e: fit(None, None, run, resume=True)
+    assert one_line(e)
+
+
+def test_a_class_of_another_name_is_named(small, run):
+    rename_class(small)
+    with pytest.raises(CourseError, match="'3' is not in both"): fit(None, small, run, resume=True)
 
 
 def test_results_without_a_checkpoint(run):
