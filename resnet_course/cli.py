@@ -219,7 +219,8 @@ def cost(
     if not {'arch','layers'} & set(given):
         raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     net = net_of(given)
-    with torch.device('meta'): table = cost_table(build_model(net, given['classes']), given['size'])
+    with torch.device('meta'): model = build_model(net, given['classes'])
+    table = cost_table(model, given['size'])
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     say(*table.to_string(index=False, formatters=formats).splitlines())
 
@@ -234,7 +235,8 @@ def archs(
     row = f'{{:<{max(map(len, MODELS))}}}  {{:>11}}  {{:>14}}'
     say(row.format('name', 'params', 'MACs at 224 px'))
     for name,make in MODELS.items():
-        with torch.device('meta'): total = cost_table(make()).iloc[-1]
+        with torch.device('meta'): model = make()
+        total = cost_table(model).iloc[-1]
         say(row.format(name, f'{total.params:,}', f'{total.MACs:,}'))
 
 # %% ../nbs/92_command.ipynb #c038

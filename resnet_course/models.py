@@ -121,7 +121,8 @@ def step_bytes(
     itemsize:int=4, # Bytes of a number between layers: 2 in half precision
 ) -> int:
     "Memory that a training step takes, at least"
-    with torch.device('meta'): total = cost_table(build_model(spec, n_out), size).iloc[-1]
+    with torch.device('meta'): model = build_model(spec, n_out)
+    total = cost_table(model, size).iloc[-1]
     weights,between = 4*int(total['params']), int(total['memory KB']*1024)*bs*itemsize//4
     return weights*(1+states)+max(weights, between)
 

@@ -133,6 +133,16 @@ def check_apart(
             raise CourseError(f"{folder} lies among the images (in {place}), and a run's figures would be taken for "
                               "some; take another out")
 
+# %% ../nbs/91_run.ipynb #6b0fadc1
+def _contents(item):
+    "The digest of a file, however large, of bytes, or of an image's pixels"
+    if not isinstance(item, Path):
+        return blake2b(item if isinstance(item, bytes) else np.ascontiguousarray(RGBImage.create(item))).digest()
+    digest = blake2b()
+    with open(item, 'rb') as f:
+        while block := f.read(2**20): digest.update(block)
+    return digest.digest()
+
 # %% ../nbs/91_run.ipynb #6088ed16
 def image_fingerprint(
     images:ImageFiles,
@@ -141,12 +151,10 @@ def image_fingerprint(
     "What tells these images from any others: names, classes, contents and split, in their order"
     def about(i):
         item,name = images.items[i],str(i)
-        if isinstance(item, Path):
-            name,item = item.relative_to(images.root).as_posix() if images.root else item.name, item.read_bytes()
-        elif not isinstance(item, bytes): item = np.ascontiguousarray(RGBImage.create(item))
+        if isinstance(item, Path): name = item.relative_to(images.root).as_posix() if images.root else item.name
         part = 'train' if i<len(images.train) else 'val'
         words = '\0'.join([part, images.labels[i], unicodedata.normalize('NFC', name), ''])
-        return blake2b(os.fsencode(words)+blake2b(item).digest(), digest_size=16).digest()
+        return blake2b(os.fsencode(words)+_contents(item), digest_size=16).digest()
     found = parallel(about, range(len(images.items)), n_workers=os.cpu_count(), threadpool=True, progress=progress)
     return blake2b(b''.join(found), digest_size=16).hexdigest()
 
@@ -166,7 +174,7 @@ def read_config(
     file = Path(folder)/'config.json'
     if not file.is_file(): raise CourseError(f"{folder} holds no run to resume (no config.json); leave resume out")
     fix = f"remove {folder} and start again"
-    try: config = json.loads(file.read_text())
+    try: config = json.loads(file.read_bytes())  # whichever UTF an editor makes of it
     except (ValueError,RecursionError): raise CourseError(f"{file} is no JSON; {fix}") from None
     if not isinstance(config, dict) or config.get('schema')!=SCHEMA:
         raise CourseError(f"{folder} is a run of another version of resnet_course; finish it with that one, "

@@ -22,7 +22,6 @@ from resnet_course.predict import class_table, labelled_images, predict, predict
 from resnet_course.recipes import Recipe, train
 from resnet_course.resnet import ResNet
 from resnet_course.model_files import save_model
-from resnet_course.models import create_model
 from resnet_course.run import load_model, read_config
 
 TINY = {'layers': [1, 1, 1, 1], 'width': 8}

@@ -449,3 +449,9 @@ def test_weights_of_another_form(done, tmp_path):
     save_file(half, tmp_path/'half.safetensors', about)
     model = load_model(tmp_path/'half.safetensors')[0]  # to send by mail, say
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_configuration_that_an_editor_has_saved(run, done, encoding):
+    (run/'config.json').write_text((run/'config.json').read_text(), encoding=encoding)
+    assert results(fit(None, None, run, resume=True).folder) == results(done.folder)
