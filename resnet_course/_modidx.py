@@ -232,6 +232,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'resnet_course.models.build_model': ('models.html#build_model', 'resnet_course/models.py'),
                                       'resnet_course.models.check_net': ('models.html#check_net', 'resnet_course/models.py'),
                                       'resnet_course.models.create_model': ('models.html#create_model', 'resnet_course/models.py'),
+                                      'resnet_course.models.empty_model': ('models.html#empty_model', 'resnet_course/models.py'),
                                       'resnet_course.models.list_models': ('models.html#list_models', 'resnet_course/models.py'),
                                       'resnet_course.models.model_options': ('models.html#model_options', 'resnet_course/models.py'),
                                       'resnet_course.models.modern_keys': ('models.html#modern_keys', 'resnet_course/models.py'),

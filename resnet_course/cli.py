@@ -213,14 +213,12 @@ def cost(
     given:dict, # Options as given
 ):
     "`resnet-course cost`"
-    import torch
     from resnet_course.cost import cost_table
-    from resnet_course.models import build_model
+    from resnet_course.models import empty_model
     if not {'arch','layers'} & set(given):
         raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     net = net_of(given)
-    with torch.device('meta'): model = build_model(net, given['classes'])
-    table = cost_table(model, given['size'])
+    table = cost_table(empty_model(net, given['classes']), given['size'])
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     say(*table.to_string(index=False, formatters=formats).splitlines())
 
@@ -229,14 +227,12 @@ def archs(
     given:dict, # Options as given; there are none
 ):
     "`resnet-course archs`"
-    import torch
     from resnet_course.cost import cost_table
-    from resnet_course.models import MODELS
+    from resnet_course.models import MODELS, empty_model
     row = f'{{:<{max(map(len, MODELS))}}}  {{:>11}}  {{:>14}}'
     say(row.format('name', 'params', 'MACs at 224 px'))
-    for name,make in MODELS.items():
-        with torch.device('meta'): model = make()
-        total = cost_table(model).iloc[-1]
+    for name in MODELS:
+        total = cost_table(empty_model({'net': name, 'net_options': {}}, 1000)).iloc[-1]
         say(row.format(name, f'{total.params:,}', f'{total.MACs:,}'))
 
 # %% ../nbs/92_command.ipynb #c038

@@ -8,14 +8,13 @@ __all__ = ['SPEC', 'model_spec', 'save_model', 'load_model', 'start_weights']
 # %% ../nbs/91_run.ipynb #3b012998
 import json
 from pathlib import Path
-import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from .errors import CourseError
 from .files import write_whole
 from .limits import LIMITS
-from .models import build_model, check_net, modern_keys
+from .models import check_net, empty_model, modern_keys
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
 
 # %% ../nbs/91_run.ipynb #d77f7e20
@@ -67,7 +66,7 @@ def _empty_model(spec, shapes, path):
     except CourseError as e: raise CourseError(f"{what}: {e}") from None
     blocks = sum(spec['net_options'].get('layers', []))
     if blocks>len(shapes): raise CourseError(f"{what}: {blocks} blocks, and {len(shapes)} tensors; {fix}")
-    with torch.device('meta'): model = build_model(spec, len(spec['classes']))
+    model = empty_model(spec, len(spec['classes']))
     wanted = {k: tuple(v.shape) for k,v in model.state_dict().items()}
     wrong = sorted(k for k in wanted.keys() | shapes.keys() if wanted.get(k)!=shapes.get(k))
     if wrong:
