@@ -260,7 +260,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.plots.png_bytes': ('run.html#png_bytes', 'resnet_course/plots.py')},
             'resnet_course.predict': { 'resnet_course.predict._in_evaluation': ('run.html#_in_evaluation', 'resnet_course/predict.py'),
                                        'resnet_course.predict._pipelines': ('run.html#_pipelines', 'resnet_course/predict.py'),
-                                       'resnet_course.predict._quick_copy': ('run.html#_quick_copy', 'resnet_course/predict.py'),
                                        'resnet_course.predict.class_table': ('run.html#class_table', 'resnet_course/predict.py'),
                                        'resnet_course.predict.labelled_images': ('run.html#labelled_images', 'resnet_course/predict.py'),
                                        'resnet_course.predict.predict': ('run.html#predict', 'resnet_course/predict.py'),

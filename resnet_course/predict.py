@@ -10,15 +10,13 @@ import os, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import deepcopy
-from itertools import islice, pairwise
+from itertools import islice
 import numpy as np
 import pandas as pd
 import torch
 from fastai.data.transforms import ToTensor
 from fasttransform import Pipeline
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .crops import fast_tfms
 from .data import RGBImage, find_data, get_tfms, image_fault, refuse_broken
 from .errors import CourseError, printable
@@ -46,21 +44,10 @@ def predict(
 def _in_evaluation(model):
     "The net in evaluation mode; each part goes back to its own mode afterwards"
     modes = [(m, m.training) for m in model.modules()]
-    try: yield model.eval()
+    model.eval()
+    try: yield
     finally:
         for m,mode in modes: m.training = mode
-
-# %% ../nbs/91_run.ipynb #c6228ff1
-def _quick_copy(model):
-    "A copy that gives the same answers up to rounding, its norms folded into its convolutions, channels last"
-    model = deepcopy(model).eval()
-    for m in list(model.modules()):
-        if not isinstance(m, nn.Sequential) or type(m).forward is not nn.Sequential.forward: continue
-        for (name,conv),(after,norm) in pairwise(list(m.named_children())):
-            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
-                setattr(m, name, fuse_conv_bn_eval(conv, norm))
-                setattr(m, after, nn.Identity())
-    return model.to(memory_format=torch.channels_last)
 
 # %% ../nbs/91_run.ipynb #4b94861e
 @torch.inference_mode()
@@ -81,12 +68,11 @@ def predict_many(
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
     bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
     device = next(model.parameters()).device
-    quick = len(files)>16 and device.type=='cpu'  # for fewer the copy takes longer than it saves
     def read(i):
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
     rows,order,waiting,ahead = [],[],deque(),iter(range(len(files)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _in_evaluation(_quick_copy(model) if quick else model) as net:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _in_evaluation(model):
         def more(): waiting.extend(pool.submit(read, i) for i in islice(ahead, bs))
         for _ in range(3): more()
         while waiting:
@@ -95,7 +81,7 @@ def predict_many(
             if not there: continue
             order += [i for i,_ in there]
             x = batch(torch.stack([x for _,x in there]).to(device)).as_subclass(torch.Tensor)
-            rows.append(net(x.contiguous(memory_format=torch.channels_last) if quick else x).softmax(-1).cpu())
+            rows.append(model(x).softmax(-1).cpu())
             if not rows[-1].isfinite().all():
                 raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
                                   "training diverged; take another model file, or train again")
