@@ -7,10 +7,9 @@ __all__ = ['predict', 'predict_many', 'labelled_images', 'class_table']
 
 # %% ../nbs/91_run.ipynb #5ec77f8a
 import os, warnings
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 import numpy as np
 import pandas as pd
 import torch
@@ -55,7 +54,7 @@ def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
-    bs:int=64, # Images a batch, at most: of large ones fewer
+    bs:int=32, # Images a batch, at most: of large ones fewer
     faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
@@ -66,25 +65,29 @@ def predict_many(
         raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
-    bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
-    device = next(model.parameters()).device
+    bs = max(1, min(bs, 32*224**2//max(spec['presize'], spec['size'])**2))
+    device,one_at_a_time = next(model.parameters()).device,Lock()
+    workers,threads = min(8, os.cpu_count()),torch.get_num_threads()
     def read(i):
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
-    rows,order,waiting,ahead = [],[],deque(),iter(range(len(files)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _in_evaluation(model):
-        def more(): waiting.extend(pool.submit(read, i) for i in islice(ahead, bs))
-        for _ in range(3): more()
-        while waiting:
-            there = [r for f in [waiting.popleft() for _ in range(min(bs, len(waiting)))] if (r := f.result())]
-            more()
-            if not there: continue
-            order += [i for i,_ in there]
-            x = batch(torch.stack([x for _,x in there]).to(device)).as_subclass(torch.Tensor)
-            rows.append(model(x).softmax(-1).cpu())
-            if not rows[-1].isfinite().all():
-                raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
-                                  "training diverged; take another model file, or train again")
+    @torch.inference_mode()
+    def judge(first):
+        torch.set_num_threads(max(1, threads//workers))  # of this worker
+        there = [r for i in range(first, min(first+bs, len(files))) if (r := read(i))]
+        if not there: return [], torch.empty(0, len(spec['classes']))
+        x = torch.stack([x for _,x in there])
+        with nullcontext() if device.type=='cpu' else one_at_a_time:
+            p = model(batch(x.to(device)).as_subclass(torch.Tensor)).softmax(-1).cpu()
+        if not p.isfinite().all():
+            raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
+                              "training diverged; take another model file, or train again")
+        return [i for i,_ in there], p
+    try:
+        with ThreadPoolExecutor(workers) as pool, _in_evaluation(model):
+            found = list(pool.map(judge, range(0, len(files), bs)))
+    finally: torch.set_num_threads(threads)
+    order,rows = [i for part,_ in found for i in part],[p for _,p in found]
     if faults is None: refuse_broken(broken, len(files))
     else: faults.update(broken)
     probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(spec['classes'])), np.float32)
