@@ -299,16 +299,19 @@ def test_nan_loss_keeps_the_last_good_checkpoint(command, refused, small, tmp_pa
     line = refused(*train(small, tmp_path/'other', '--lr', '1e30', '--precision', 'fp32'))
     assert 'epoch 1' in line and 'batch' in line and 'no epoch was finished' in line and '--lr' in line
     # in a later epoch: poison the weights as a run would that diverges
-    from resnet_course.run import load_checkpoint
+    from resnet_course.run import load_checkpoint, load_model
     checkpoint = load_checkpoint(out/'checkpoint.pt')
     config = json.loads((out/'config.json').read_text())
     checkpoint['rows'] = checkpoint['rows'][:1]
     checkpoint['model']['head.weight'].fill_(3e38)
     torch.save(checkpoint, out/'checkpoint.pt')
     before = (out/'checkpoint.pt').read_bytes()
+    assert 'the loss became' in refused('train', '--out', out, '--resume')  # which writes that epoch's model again
+    model = (out/'model.safetensors').read_bytes()
+    assert load_model(out/'model.safetensors')[0].head.weight.eq(3e38).all()
     line = refused('train', '--out', out, '--resume')
-    assert 'the loss became ' in line and ' in epoch 2, training batch 1' in line and 'epoch 1 is kept' in line
-    assert before == (out/'checkpoint.pt').read_bytes()
+    assert 'the loss became nan in epoch 2, training batch 1' in line and 'epoch 1 is kept' in line
+    assert (before, model) == ((out/'checkpoint.pt').read_bytes(), (out/'model.safetensors').read_bytes())
     assert config == json.loads((out/'config.json').read_text())
 
 
