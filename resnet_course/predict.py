@@ -54,7 +54,7 @@ def predict_many(
     model:nn.Module, # Net from `load_model`
     spec:dict, # Its spec
     files, # Image files, or images in memory as in `predict`
-    bs:int=32, # Images a batch, at most: of large ones fewer
+    bs:int=64, # Images a batch, at most: of large ones fewer
     faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
@@ -65,7 +65,7 @@ def predict_many(
         raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
-    bs = max(1, min(bs, 32*224**2//max(spec['presize'], spec['size'])**2))
+    bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
     device,one_at_a_time = next(model.parameters()).device,Lock()
     workers,threads = min(8, os.cpu_count()),torch.get_num_threads()
     def read(i):
