@@ -11,9 +11,9 @@ from pathlib import Path
 from operator import eq
 from . import __version__
 from .errors import CourseError, printable
-from .limits import limits_of
-from .options import (
-    DEVICES, as_flags, data_of, glue, net_of, net_options, number, path, recipe_of, size, train_options)
+from resnet_course.options import (
+    as_flags, cost_options, data_of, evaluate_options, glue, net_of, net_options, path, predict_options, recipe_of,
+    train_options)
 from .terminal import (
     about, complain, flush_streams, is_watched, listen, open_streams, reporter, say, typed)
 
@@ -39,28 +39,13 @@ def make_parser() -> argparse.ArgumentParser:
     net_options(add)
 
     add = command('predict', predict, "The most likely classes of images.")
-    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
-    add('images', type=path, metavar='IMAGE', nargs='+',
-        help="image files, folders of them, or -: names on standard input, one a line")
-    add('--top', type=number('n_out'), metavar='N', default=3,
-        help=f"classes to print, {limits_of('n_out')} (default 3)")
-    add('--json', action='store_true', default=False, help="one JSON object a line, with every class")
-    add('--csv', type=path, metavar='FILE', help="write the probability of every class to FILE instead")
-    add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
+    predict_options(add)
 
     add = command('evaluate', evaluate, "How good a net is: accuracy, a line for each class, a confusion figure.")
-    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
-    add('data', type=path, metavar='DATA',
-        help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
-    add('--figure', type=path, metavar='FILE', help="where the confusion figure goes (default: beside the model)")
-    add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
+    evaluate_options(add)
 
     add = command('cost', cost, "What a net costs: output shapes, memory, parameters and multiply-adds of each layer.")
-    add('arch', metavar='NAME', nargs='?', help="for example resnet50")
-    net_options(add)
-    add('--size', type=size, metavar='PX', default=224,
-        help=f"side of the image, {limits_of('size')} (default 224)")
-    add('--classes', type=number('n_out'), metavar='N', default=1000, help=f"{limits_of('n_out')} (default 1000)")
+    cost_options(add)
 
     command('archs', archs, "Every net that has a name, with its parameters and multiply-adds at 224 px.")
 

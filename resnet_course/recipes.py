@@ -7,20 +7,18 @@ __all__ = ['CHOICES', 'RECIPES', 'Recipe', 'read_recipe', 'fill_recipe', 'train'
 
 # %% ../nbs/14_ten_minutes.ipynb #6d438878
 import difflib, json, time, types
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
-from .build import OPTIMISERS, make_data, make_learner, make_net
+from .build import OPTIMISERS, make_data, make_learner, make_net, precision_of
 from .data import Dataset, ImageFiles, find_dataset, usable_images
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .limits import LIMITS, brief, check_limit, limits_of
-from .machine import check_memory
 from .model_files import start_weights
-from .models import step_bytes
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
@@ -28,7 +26,7 @@ from resnet_course.run_folder import (
     FILES, check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries,
     write_config)
 from .schemas import SCHEMA
-from .train import AverageWeights, ValidateLast, best_precision, pick_device
+from .train import AverageWeights, ValidateLast, pick_device
 from .workers import worker_faults
 
 # %% ../nbs/14_ten_minutes.ipynb #7679e83f
@@ -139,21 +137,6 @@ def fill_recipe(
     presize = recipe.presize or max(dataset.presize, *sizes)
     return replace(recipe, sizes=sizes, presize=presize, bs=bs, mirror=mirror)
 
-# %% ../nbs/14_ten_minutes.ipynb #e99ad2b6
-def _precision(recipe, device):
-    "The number format of the recipe on this device"
-    if recipe.precision=='fp16' and device=='cpu':
-        raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
-    return best_precision(device) if recipe.precision=='auto' else recipe.precision
-
-# %% ../nbs/14_ten_minutes.ipynb #81b38721
-def _check_memory(recipe, n_out, precision, device):
-    "Refuse what this machine has no room for; a GPU says so itself"
-    if device!='cpu': return
-    states,itemsize = (1 if 'SGD' in recipe.optimiser else 2),(4 if precision=='fp32' else 2)
-    n_bytes = step_bytes(asdict(recipe), n_out, max(recipe.sizes), recipe.bs, states, itemsize)
-    check_memory(n_bytes, f"a step with bs={recipe.bs} at {max(recipe.sizes)} px", "take a smaller bs, size or net")
-
 # %% ../nbs/14_ten_minutes.ipynb #014f3c27
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
@@ -162,7 +145,7 @@ def _begin(recipe, data, device, skip_broken, report, progress):
     try: json.dumps(recipe.net_options)
     except TypeError as e:
         raise CourseError(f"net_options={recipe.net_options} cannot be written down as a run must ({e})") from None
-    _precision(recipe, device)
+    precision_of(recipe, device)
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
     images = usable_images(data, skip_broken, recipe.pipeline=='book', report, progress)
     recipe = fill_recipe(recipe, images.dataset, len(images.train))
@@ -218,8 +201,37 @@ def _go_on(recipe, data, folder, device, report, progress):
     if image_fingerprint(images, progress)!=config['images']:
         raise CourseError(f"the images of {images.dataset.name} are not those of {folder}: names, classes, contents or "
                           "split differ; a resumed run needs the same data")
-    if device!=config['device']: config['precision'] = _precision(was, device)
+    if device!=config['device']: config['precision'] = precision_of(was, device)
     return config,checkpoint,images
+
+# %% ../nbs/14_ten_minutes.ipynb #aded1234
+@contextmanager
+def _begun(recipe, data, out, device, workers, skip_broken, about, report, progress):
+    "A new run, its folder held: folder, configuration, no checkpoint, images and batches"
+    if out is not None: check_free(out)
+    recipe,images = _begin(recipe, data, device, skip_broken, report, progress)
+    check_apart('runs' if out is None else out, images)
+    config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
+              'counts': images.counts, 'images': image_fingerprint(images, progress), 'skip_broken': skip_broken,
+              'device': device, 'precision': precision_of(recipe, device), 'options': {}, **about,
+              **environment(device)}
+    dls = make_data(recipe, images, device, workers, progress)
+    folder = new_folder(images.dataset.name) if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold_folder(folder):
+        check_free(folder)  # somebody may have been quicker
+        write_config(folder, config)
+        yield folder, config, None, images, dls
+
+# %% ../nbs/14_ten_minutes.ipynb #8e291e84
+@contextmanager
+def _resumed(recipe, data, out, device, workers, report, progress):
+    "A run that was begun, its folder held: folder, configuration, checkpoint, images and batches"
+    if out is None: raise CourseError("resume=True needs the folder of the run: out=DIR")
+    read_config(out)  # there is one
+    with hold_folder(folder := Path(out)):
+        config,checkpoint,images = _go_on(recipe, data, folder, device, report, progress)
+        yield folder, config, checkpoint, images, make_data(config['recipe'], images, device, workers, progress)
 
 # %% ../nbs/14_ten_minutes.ipynb #89169f56
 def _fit(learn, folder, config, checkpoint, report, began):
@@ -265,33 +277,14 @@ def train(
     "Train a net and write the run: weights, history, curves and all that it takes to go on or to do it again"
     began,device = time.perf_counter(),pick_device(device)
     if workers is not None: check_limit('workers', workers)
-    if resume and out is None: raise CourseError("resume=True needs the folder of the run: out=DIR")
-    if resume: read_config(out)  # there is one
-    elif out is not None: check_free(out)
-    with ExitStack() as until_done:
-        if resume:
-            until_done.enter_context(hold_folder(folder := Path(out)))
-            config,checkpoint,images = _go_on(recipe, data, folder, device, report, progress)
-        else:
-            (recipe,images),checkpoint = _begin(recipe, data, device, skip_broken, report, progress),None
-            check_apart('runs' if out is None else out, images)
-            config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
-                      'counts': images.counts, 'images': image_fingerprint(images, progress),
-                      'skip_broken': skip_broken, 'device': device, 'precision': _precision(recipe, device),
-                      'options': {}, **(about or {}), **environment(device)}
-        _check_memory(config['recipe'], len(images.classes), config['precision'], device)
-        dls = make_data(config['recipe'], images, device, workers, progress)
-        if not resume:
-            folder = new_folder(images.dataset.name) if out is None else Path(out)
-            folder.mkdir(parents=True, exist_ok=True)
-            until_done.enter_context(hold_folder(folder))
-            check_free(folder)
-            write_config(folder, config)
+    if resume: opened = _resumed(recipe, data, out, device, workers, report, progress)
+    else: opened = _begun(recipe, data, out, device, workers, skip_broken, about or {}, report, progress)
+    with opened as (folder,config,checkpoint,images,dls):
         try:
+            n,precision = len(images.classes),config['precision']
             report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-                   f"in {len(images.classes)} classes; {config['precision']} on {device}; run folder {folder}")
-            n,begun = len(images.classes),checkpoint is not None
-            learn = make_learner(config['recipe'], dls, n, config['precision'], progress, begun)
+                   f"in {n} classes; {precision} on {device}; run folder {folder}")
+            learn = make_learner(config['recipe'], dls, n, precision, progress, checkpoint is not None)
             with worker_faults(): return _fit(learn, folder, config, checkpoint, report, began)
         except (KeyboardInterrupt,SystemExit) as e:
             e.folder = folder  # for whoever says how to go on
