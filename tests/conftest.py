@@ -29,6 +29,15 @@ def digits():
     return digits_path()
 
 
+def linked_digits(root, digits, n_train, n_val, classes='37'):
+    "A data folder of links to so many images of each class"
+    for split, n in (('train', n_train), ('val', n_val)):
+        for label in classes:
+            (root/split/label).mkdir(parents=True)
+            for f in sorted((digits/split/label).iterdir())[:n]: (root/split/label/f.name).symlink_to(f)
+    return root
+
+
 @pytest.fixture
 def small(tmp_path, digits):
     "A data folder of two classes with 12 training and 4 validation images each"
@@ -43,12 +52,7 @@ def small(tmp_path, digits):
 @pytest.fixture(scope='session')
 def images(tmp_path_factory, digits):
     "As `small`, for tests that only read it"
-    root = tmp_path_factory.mktemp('data')/'images'
-    for split, n in (('train', 12), ('val', 4)):
-        for label in '37':
-            (root/split/label).mkdir(parents=True)
-            for f in sorted((digits/split/label).iterdir())[:n]: (root/split/label/f.name).symlink_to(f)
-    return root
+    return linked_digits(tmp_path_factory.mktemp('data')/'images', digits, 12, 4)
 
 
 @pytest.fixture(scope='session')

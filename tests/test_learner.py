@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, linked_digits
 from fastai.callback import schedule  # noqa: F401  adds fine_tune, fit_one_cycle, lr_find
 from fastai.learner import load_learner
 from fastai.metrics import F1Score, accuracy, error_rate
@@ -31,12 +31,7 @@ from resnet_course.train import get_learner
 @pytest.fixture(scope='module')
 def images(tmp_path_factory, digits):
     "Two classes with 16 training and 6 validation images each"
-    root = tmp_path_factory.mktemp('images')
-    for split, n in (('train', 16), ('val', 6)):
-        for label in '37':
-            (root/split/label).mkdir(parents=True)
-            for f in sorted((digits/split/label).iterdir())[:n]: (root/split/label/f.name).symlink_to(f)
-    return root
+    return linked_digits(tmp_path_factory.mktemp('images'), digits, 16, 6)
 
 
 @pytest.fixture(scope='module')

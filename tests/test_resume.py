@@ -6,6 +6,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import linked_digits
 
 pytestmark = pytest.mark.slow  # each starts the command once or twice
 EPOCHS = 4
@@ -27,12 +28,7 @@ def finish(process):
 @pytest.fixture(scope='module')
 def images(tmp_path_factory, digits):
     "Ten classes with 8 training and 2 validation images each, linked from the embedded set"
-    root = tmp_path_factory.mktemp('images')
-    for split, n in (('train', 8), ('val', 2)):
-        for folder in (digits/split).iterdir():
-            (root/split/folder.name).mkdir(parents=True)
-            for f in sorted(folder.iterdir())[:n]: (root/split/folder.name/f.name).symlink_to(f)
-    return root
+    return linked_digits(tmp_path_factory.mktemp('images'), digits, 8, 2, '0123456789')
 
 
 @pytest.fixture(scope='module')
