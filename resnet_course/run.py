@@ -141,6 +141,7 @@ def fit_run(self:Learner,
 ):
     "Train as the recipe of `save` says, from the first epoch that is not done"
     recipe,n = save.recipe,len(save.recipe.sizes)
+    self.model.to(self.dls.device)  # what an optimiser keeps lies where the weights lay when it was made
     self.create_opt()
     if checkpoint:
         _restore(self, checkpoint, save.folder/'checkpoint.pt')

@@ -7,11 +7,13 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT
+from fastai.learner import Learner
 from tiny import TINY, fit, results, same
 
 from resnet_course.data import image_files
@@ -22,6 +24,16 @@ from resnet_course.run_folder import FILES, load_checkpoint, new_folder, read_co
 
 
 def one_line(e): return '\n' not in str(e.value) and len(str(e.value)) < 400
+def not_fused(opt, init, *args, fused=None, **kwargs): init(opt, *args, **kwargs)
+
+
+def tensors(state):
+    "All tensors in dictionaries and lists of them"
+    if isinstance(state, torch.Tensor): return [state]
+    inner = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [t for s in inner for t in tensors(s)]
+
+
 def kept(folder): return {f.name: f.read_bytes() for f in folder.iterdir()}
 
 
@@ -276,6 +288,36 @@ def test_begun_on_a_gpu(images, tmp_path, optimiser):
     checkpoint = load_checkpoint(out/'checkpoint.pt')
     torch.save(checkpoint | {'recipe': config['recipe'] | {'precision': 'fp16'}}, out/'checkpoint.pt')
     with pytest.raises(CourseError, match='precision=fp16 needs a GPU'): fit(None, None, out, resume=True)
+
+
+@pytest.mark.filterwarnings('ignore:for .*copying from a non-meta')  # nothing is copied there
+@pytest.mark.parametrize('averaging', [0., 0.9])
+@pytest.mark.parametrize('optimiser', ['Adam', 'fused Adam', 'fused SGD'])
+def test_a_resume_on_a_gpu(images, tmp_path, monkeypatch, optimiser, averaging):
+    """When training goes on, all that the checkpoint gave lies where the batches will be
+
+    'meta' stands for the GPU: tensors on another device, but nothing is computed, and no optimiser is fused there."""
+    recipe = replace(TINY, optimiser=optimiser, averaging=averaging, average_from=0.)
+    out, seen, fit_run = tmp_path/'run', [], Learner.fit_run
+
+    def stop(line):
+        if line.startswith('epoch 1/'): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(recipe, images, out, report=stop)
+
+    def elsewhere(learn, *args):
+        learn.dls.device = torch.device('meta')
+        fit_run(learn, *args)
+
+    def look(learn, *_, **__):
+        learn.model.to(learn.dls.device)  # fastai does it here, too late for the optimiser's averages
+        seen.extend(t for t in tensors(learn.opt.state_dict()['state']) if t.ndim)
+        raise KeyboardInterrupt
+    for name, f in (('fit_run', elsewhere), ('fit', look), ('save_state', lambda *_, **__: None)):
+        monkeypatch.setattr(Learner, name, f)
+    for kind in (torch.optim.AdamW, torch.optim.SGD):
+        monkeypatch.setattr(kind, '__init__', partialmethod(not_fused, kind.__init__))
+    with pytest.raises(KeyboardInterrupt): fit(None, None, out, resume=True)
+    assert seen and {t.device.type for t in seen} == {'meta'}
 
 
 # -- what is read is checked
