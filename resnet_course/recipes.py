@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import pandas as pd
-import torch
 from .build import OPTIMISERS, make_data, make_learner, make_net, precision_of
 from .data import Dataset, ImageFiles, find_dataset, usable_images
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .limits import LIMITS, brief, check_limit, limits_of
 from .model_files import start_weights
+from .models import without_numbers
 from .plots import plot_confusion, plot_curves, png_bytes
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
@@ -141,7 +141,7 @@ def fill_recipe(
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
     recipe = read_recipe(recipe)
-    with torch.device('meta'): make_net(recipe, 10)  # better now than when all images are decoded
+    with without_numbers(): make_net(recipe, 10)  # better now than when all images are decoded
     try: json.dumps(recipe.net_options)
     except TypeError as e:
         raise CourseError(f"net_options={recipe.net_options} cannot be written down as a run must ({e})") from None

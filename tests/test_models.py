@@ -3,6 +3,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from resnet_course.heads import nin_block
 from resnet_course.inception import Branches
 from resnet_course.layers import ConvLayer
-from resnet_course.models import MODELS, build_model, create_model, list_models, modern_keys
+from resnet_course.models import MODELS, build_model, create_model, empty_model, list_models, modern_keys
 from resnet_course.relatives import Residual, yolo_bottleneck
 from resnet_course.resnet import ResNet, deep_stem
 
@@ -236,3 +238,20 @@ def test_vision_learner_has_no_trained_weights(dls, name):
     from fastai.vision.all import vision_learner
     with pytest.raises(ValueError, match=r'pretrained=True.*no trained weights.*pretrained=False'):
         vision_learner(dls, MODELS[name])
+
+
+def test_a_net_without_numbers_costs_no_imports():
+    "Building on `meta` draws nothing, so torch has no need of what takes it seconds to import"
+    code = ("import sys; from resnet_course.models import empty_model, list_models\n"
+            "for name in list_models(): empty_model({'net': name, 'net_options': {}}, 10)\n"
+            "assert not {'sympy', 'torch._dynamo'} & set(sys.modules)")
+    subprocess.check_call([sys.executable, '-c', code])
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_net_without_numbers_has_the_shapes_of_one_with_them(name):
+    spec = {'net': name, 'net_options': {}}
+    empty, real = empty_model(spec, 10), build_model(spec, 10)
+    assert {k: (v.shape, v.dtype) for k, v in empty.state_dict().items()} == \
+           {k: (v.shape, v.dtype) for k, v in real.state_dict().items()}
+    assert all(v.device.type == 'meta' for v in empty.state_dict().values())
