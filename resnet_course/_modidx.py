@@ -248,6 +248,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'resnet_course.options._sizes': ('command.html#_sizes', 'resnet_course/options.py'),
                                        'resnet_course.options._sizes_of': ('command.html#_sizes_of', 'resnet_course/options.py'),
                                        'resnet_course.options._train_actions': ('command.html#_train_actions', 'resnet_course/options.py'),
+                                       'resnet_course.options._when': ('command.html#_when', 'resnet_course/options.py'),
                                        'resnet_course.options.as_flags': ('command.html#as_flags', 'resnet_course/options.py'),
                                        'resnet_course.options.cost_options': ('command.html#cost_options', 'resnet_course/options.py'),
                                        'resnet_course.options.data_of': ('command.html#data_of', 'resnet_course/options.py'),

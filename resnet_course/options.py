@@ -39,6 +39,7 @@ def size(
     return number('size', " (pixels; the net halves the side five times)")(text)
 def _sizes(text): return [size(t) for t in text.split(',')]
 def _learning_rate(text): return text if text=='auto' else number('lr', ", e.g. 3e-3, or auto", float)(text)
+def _when(text): return text if text in ('every','last') else number('validate', ", or every, or last")(text)
 def _blocks(text):
     if not all(_WHOLE.fullmatch(t) for t in text.split(',')):
         raise argparse.ArgumentTypeError(f"{brief(text)} is not a list of whole numbers such as 3,4,6,3")
@@ -84,6 +85,8 @@ def train_options(add): # `add_argument` of a parser
              "or auto: ask the finder")
     add('--bs', type=number('bs', ": batchnorm needs two"), metavar='N',
         help=f"images in a batch, {limits_of('bs')}")
+    add('--validate', type=_when, metavar='{every,last,N}',
+        help="after every epoch (default), only the last, or the last N: an epoch without takes less time")
     add('--seed', type=number('seed'), metavar='N', help=f"{limits_of('seed')} (default 0)")
     add('--precision', choices=['auto','fp32','bf16','fp16'], help="default auto: what the device computes fastest")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
@@ -170,7 +173,8 @@ def recipe_of(
     from resnet_course.data import find_dataset
     from resnet_course.recipes import RECIPES
     base = base or RECIPES[given.get('recipe', 'fast')]
-    change = {k: given[k] for k in ('presize','bs','lr','seed','precision') if k in given} | net_of(given, base)
+    same = 'presize','bs','lr','validate','seed','precision'  # options that are called like the fields they fill
+    change = {k: given[k] for k in same if k in given} | net_of(given, base)
     if {'epochs','size','progressive'} & set(given):
         change['sizes'] = _sizes_of(given, base.sizes or find_dataset(data_of(given)).sizes)
     return replace(base, **change)

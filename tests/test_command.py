@@ -94,6 +94,28 @@ def test_laptop_recipe_has_a_size_for_each_epoch():
     assert recipe_of({'recipe': 'laptop', 'data': 'digits', 'epochs': 4}).sizes == (64, 96, 128, 128)
 
 
+@pytest.mark.parametrize('words, validate', [('', 'every'), ('--validate every', 'every'), ('--validate last', 'last'),
+                                             ('--validate 3', 3)])
+def test_when_it_validates(words, validate):
+    from resnet_course.cli import make_parser
+    from resnet_course.options import recipe_of
+    assert recipe_of(vars(make_parser().parse_args(['train', *words.split()]))).validate == validate
+
+
+@pytest.mark.parametrize('word', ['0', '-1', '1.5', 'never', ''])
+def test_when_it_cannot_validate(refused, word):
+    line = refused('train', f'--validate={word}')
+    assert '--validate' in line and 'every' in line and 'last' in line
+
+
+def test_a_run_that_validates_at_the_end_says_so(command, small, tmp_path):
+    words = ['--data', small, *SMALL_NET, '--epochs', 3, '--size', 32, '--validate', 2, '--out', tmp_path/'run']
+    status, out, _ = command('train', *words)
+    seen = ['accuracy' in line for line in out.splitlines() if line.startswith('epoch')]
+    assert status == 0 and seen == [False, True, True]
+    assert command('train', '--resume', '--out', tmp_path/'run', '--validate', 'every')[0] == 2
+
+
 def test_cost_takes_little_more_than_torch():
     "Not fastai, and not the seconds of imports with which torch computes shapes alone"
     code = ("import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); "
