@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser here: apt-get install chromium")
 CHAPTERS = {f.stem: f for f in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
+DOCS = ROOT/'docs'
 DARK = ('index', 'search', 'nbs/06_bottleneck', 'nbs/94_what_we_checked', 'docs/explorer', 'docs/results',
         'resnet_course/layers')  # a page of each kind
 BASE = re.search(r'github.com/(.*)/(.*)', (ROOT/'settings.ini').read_text()).expand(r'https://\1.github.io/\2/')
@@ -80,11 +81,36 @@ def parsed(site): return {f: Page(f) for f in all_pages(site)}
 
 
 def test_every_source_has_a_page(site):
-    names = ['index', *(f'nbs/{s}' for s in CHAPTERS), 'docs/explorer', 'docs/results', '404', 'search',
+    names = ['index', *(f'nbs/{s}' for s in CHAPTERS), '404', 'search', *(f'docs/{f.stem}' for f in DOCS.glob('*.md')),
              *(f'resnet_course/{f.stem}' for f in (ROOT/'resnet_course').glob('[a-z]*.py'))]
     assert not [n for n in names if not (site/f'{n}.html').exists()]
     sitemap = (site/'sitemap.xml').read_text()
     assert all(f'<loc>{BASE}nbs/{s}.html</loc>' in sitemap for s in CHAPTERS)
+
+
+def test_words_of_the_glossary(site):
+    "Linked once a chapter, in running text; each word of the list is said in some chapter"
+    anchors, said = re.findall(r'<section id="([\w-]+)">\s*<h3', (site/'docs'/'glossary.html').read_text()), set()
+    for stem in CHAPTERS:
+        article = re.search('<article.*</article>', (site/'nbs'/f'{stem}.html').read_text(), re.S)[0]
+        links = re.findall(r'href="../docs/glossary.html#([\w-]+)"', article)
+        assert len(links) == len(set(links)) and set(links) <= set(anchors), stem
+        said |= set(links)
+        inside = '|'.join(re.findall(r'<(?:code|h[1-6]|pre)\b.*?</(?:code|h[1-6]|pre)>', article, re.S))
+        assert 'glossary.html' not in inside, stem
+    assert len(anchors) > 40 and said == set(anchors), set(anchors) - said
+
+
+def test_the_way_through(monkeypatch):
+    "Every chapter has its minutes, and uses earlier ones only"
+    monkeypatch.syspath_prepend(DOCS/'_ext')
+    import course_map
+    rows = [course_map.facts(f) for f in course_map.FILES]
+    assert [r['stem'] for r in rows] == [s for s in sorted(CHAPTERS) if s < '90']
+    for r in rows:
+        assert 5 <= r['reading'] <= 60 and r['exercises'] >= 5 and re.search(' s$|minute', r['running']), r
+        assert all(int(n) < int(r['number']) for n in r['needs'].split(', ') if n != '–'), r
+    assert all(f"[{r['title']}](../nbs/{r['stem']}.ipynb)" in course_map.page() for r in rows)
 
 
 def test_links_and_anchors(site, parsed):
@@ -168,8 +194,9 @@ def test_a_notebook_of_three_modules(tmp_path):
     package,docs = tmp_path/'resnet_course',tmp_path/'docs'
     for name in ('pyproject.toml', 'settings.ini'): shutil.copy(ROOT/name, tmp_path)
     shutil.copytree(ROOT/'docs', docs)
-    (docs/'_ext'/'explorer.py').write_text('def page(): return "No nets here"')
-    for name in ('explorer', 'results'): (docs/f'{name}.md').write_text(f'# {name}')
+    for name in ('explorer', 'course_map'):
+        (docs/'_ext'/f'{name}.py').write_text('FILES = []\ndef page(): return "No nets here"')
+    for page in docs.glob('*.md'): page.write_text(f'# {page.stem}')
     package.mkdir()
     for name in ('__init__', '_nbdev'): shutil.copy(ROOT/'resnet_course'/f'{name}.py', package)
     cells = [mk_cell(text, 'code' if text[:2]=='#|' else 'markdown', id=f'c{i}') for i, text in enumerate(COURSE)]

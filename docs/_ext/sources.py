@@ -10,6 +10,7 @@ from docutils import nodes
 from fastcore.docments import docments, isdataclass
 from sphinx.addnodes import pending_xref
 
+import course_map
 import explorer
 import experiments
 from resnet_course.claims import Claim
@@ -17,8 +18,9 @@ from resnet_course.claims import Claim
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = sorted((ROOT/'resnet_course').glob('[a-z]*.py'))
 # what stands at `<!-- made when the site is built -->`, and the files it is made from
-MADE = {'docs/explorer': (explorer.page, MODULES),
+MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
+CLOSER = 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
 TOC = '```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```'
 
 
@@ -68,7 +70,7 @@ def show(cell):
 def contents():
     "The book's contents, for the first page"
     stems = sorted(f.stem for f in (ROOT/'nbs').glob('[0-9]*.ipynb'))
-    parts = {'Chapters': [f'nbs/{s}' for s in stems if chapter(s) is not None], 'Look closer': MADE,
+    parts = {'Chapters': [f'nbs/{s}' for s in stems if chapter(s) is not None], 'Look closer': CLOSER,
              'Appendices': [f'nbs/{s}' for s in stems if chapter(s) is None],
              'The package': [f'resnet_course/{f.stem}' for f in MODULES]}
     return '\n\n'.join(TOC.format(caption, '\n'.join(pages)) for caption, pages in parts.items())
