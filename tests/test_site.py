@@ -88,6 +88,19 @@ def test_every_source_has_a_page(site):
     assert all(f'<loc>{BASE}nbs/{s}.html</loc>' in sitemap for s in CHAPTERS)
 
 
+@pytest.mark.parametrize('source, folded', [
+    ('import torch\nfrom torch import nn', True), ('#| export\nimport torch', True), ('import torch\nx = 1', False),
+    ('#| fig-alt: "Dots"\nfig,ax = plt.subplots()\nax.plot(x)', True), ('#| fig-alt: "Dots"\naxs[0].plot(x)', True),
+    ('#| fig-alt: "A block"\ndraw_block(block, 64, 56)', False), ('#| export\ndef f(x): return x', False),
+    ('plot_curves(run.history);', False), ('!pip install x\nimport x', False)])
+def test_what_is_folded(source, folded, monkeypatch):
+    "Imports, and how a figure is drawn; never what the chapter teaches"
+    monkeypatch.syspath_prepend(DOCS/'_ext')
+    from sources import show
+    cell = show({'cell_type': 'code', 'source': source, 'outputs': [], 'metadata': {}})
+    assert ('hide-input' in cell['metadata']['tags']) is folded
+
+
 def test_words_of_the_glossary(site):
     "Linked once a chapter, in running text; each word of the list is said in some chapter"
     anchors, said = re.findall(r'<section id="([\w-]+)">\s*<h3', (site/'docs'/'glossary.html').read_text()), set()

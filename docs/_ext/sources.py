@@ -52,6 +52,13 @@ def blank(output):
     return not re.sub('<style.*?</style>', '', html, flags=re.S).strip()
 
 
+def aside(source, directives):
+    "Whether the code can wait: imports alone, or the drawing of a figure"
+    if any(d.startswith('fig-alt:') for d in directives): return bool(re.search(r'\b(plt|axs?)\.|\baxs?\[', source))
+    try: return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
+    except SyntaxError: return False  # with a line of the shell
+
+
 def show(cell):
     "A cell as the reader should see it, or nothing"
     source = ''.join(cell['source'])
@@ -61,6 +68,7 @@ def show(cell):
     if 'hide' in directives or not source: return None
     tags = [word for word in (d.split()[0] for d in directives if d) if word in ('export', 'slow', 'cuda')]
     if 'echo: false' in directives: tags.append('remove-input')
+    elif aside(source, directives): tags.append('hide-input')
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
     for out in cell['outputs']: out.get('data', {}).pop(Claim.mime, None)
     return {**cell, 'source': source, 'outputs': [o for o in cell['outputs'] if not blank(o)],
