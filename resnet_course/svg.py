@@ -141,7 +141,7 @@ class Drawing:
         c,pad = self.canvas(self.scale),12
         w,h = (math.ceil(b-a+2*pad) for a,b in ((c.x0,c.x1),(c.y0,c.y1)))
         box = f'{number(c.x0-pad)} {number(c.y0-pad)} {w} {h}'
-        fit = f'max-width:100%;min-width:{min(w, max(300, round(.85*w)))}px;height:auto'
+        fit = f'max-width:100%;min-width:{min(w, max(300, round(.79*w)))}px;height:auto'
         return (f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" viewBox="{box}" width="{w}" '
                 f'height="{h}" color="#22282b" fill="currentColor" font-family="{_FONT}" style="{fit}">'
                 f'<title>{xml_text(self.title)}</title><desc>{xml_text(self.description)}</desc>'
