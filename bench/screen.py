@@ -13,6 +13,7 @@ as cost the multiply-adds of the chosen one. Runs already in FILE are kept; `--r
 For cost alone, on a machine that is to be known: `--batches 20` ends each epoch after 20 batches.
 """
 import json
+from argparse import Namespace
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, groupby, product
@@ -44,7 +45,7 @@ HELD_OUT, SPLIT_SEED = 1500, 0
 
 
 def design(n, runs=16):
-    "Rows of -1 and 1 in mixed order, `n` columns: products of four, of one or three of them first; then their opposites"
+    "Rows of -1 and 1 in mixed order, `n` columns: products of four, those of one or three first; then the opposites"
     words = sorted((w for k in range(1, 5) for w in combinations(range(4), k)), key=lambda w: (len(w) % 2 == 0, len(w)))
     four = np.array(list(product((-1, 1), repeat=4)))
     half = np.stack([four[:, w].prod(1) for w in words[:n]], 1)
@@ -96,7 +97,7 @@ def macs(net, recipe, steps, muon):
     return sum(steps*(3*recipe.bs*of[size] + (Muon.macs(net) if muon else 0)) for size in recipe.sizes)
 
 
-def learner(args, images, recipe, factors, clock=None):
+def learner(args, images, factors, recipe, clock=None):
     "Everything of a run but the fit"
     factors = [FACTORS[f] for f in factors]
     dls = load(args, images, recipe, next((f.loader for f in factors if f.loader is not CachedDL), CachedDL))
@@ -110,10 +111,10 @@ def learner(args, images, recipe, factors, clock=None):
                         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.smoothing))
 
 
-def train(args, images, recipe, factors, seed):
+def train(args, images, factors, recipe, seed):
     "One run: its epochs, its cost"
     set_seed(seed)
-    learn = learner(args, images, recipe, factors, clock := FinishedClock(args.device))
+    learn = learner(args, images, factors, recipe, clock := FinishedClock(args.device))
     cost = macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr, wd=recipe.wd)
     names, rows = ('train_loss', 'valid_loss', 'accuracy'), []
@@ -155,9 +156,9 @@ def report(record):
     if 'factors' not in record:
         last = {}
         for r in record['runs']: last.setdefault(r['variant'], []).append(100*r['history'][-1]['accuracy'])
+        today = last.get('today', ())
         for name, a in last.items():
-            ranged = name != 'today' and min(len(a), len(last['today'])) > 1
-            against = f"; against today {compare(a, last['today'])}" if ranged else ''
+            against = f"; against today {compare(a, today)}" if name != 'today' and min(len(a), len(today)) > 1 else ''
             yield f"{name}: {np.mean(a):.2f} (n = {len(a)}){against}"
     elif (found := effects(record)) is None: yield f"{len(record['runs'])} runs are too few for effects"
     else:
@@ -178,7 +179,7 @@ def variants_of(args, images):
         recipe = replace(recipe, sizes=tuple(min(s, args.largest) for s in scaled(recipe.sizes, scale)))
         return factors, fill_recipe(recipe, images.dataset, len(images.train))
     def cost(factors, recipe):
-        learn = learner(args, images, recipe, factors)
+        learn = learner(args, images, factors, recipe)
         return macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
     if args.experiment == 'screen': return {name: one(factors) for name, factors in screened(args.runs).items()}
     found = {'today': one([]), 'chosen': one(args.choose)}
@@ -196,7 +197,11 @@ def do(args):
                     variants={v: {'factors': factors, 'recipe': recorded(r)} for v, (factors, r) in variants.items()})
     if args.experiment == 'screen': wanted = [{'variant': v, 'seed': i} for i, v in enumerate(variants)]
     else: wanted = [{'variant': v, 'seed': seed} for seed in args.seeds for v in variants]
-    def run(variant, seed): return train(args, images, variants[variant][1], variants[variant][0], seed)
+    @cache
+    def warm_up(): train(Namespace(**{**vars(args), 'batches': 2}), images, *next(iter(variants.values())), 0)
+    def run(variant, seed):
+        warm_up()  # no run pays for the start of the device
+        return train(args, images, *variants[variant], seed)
     record.fill([key for key in wanted if not args.only or key['variant'] in args.only], run, line)
     return record.all
 
