@@ -97,10 +97,12 @@ def macs(net, recipe, steps, muon):
     return sum(steps*(3*recipe.bs*of[size] + (Muon.macs(net) if muon else 0)) for size in recipe.sizes)
 
 
-def learner(args, images, factors, recipe, clock=None):
+def learner(args, images, factors, recipe, seed=0, clock=None):
     "Everything of a run but the fit"
     factors = [FACTORS[f] for f in factors]
     dls = load(args, images, recipe, next((f.loader for f in factors if f.loader is not CachedDL), CachedDL))
+    set_seed(seed)  # what was done once in this process has drawn random numbers
+    dls.train.rng.seed(seed)
     net = make_net(recipe, len(images.classes))
     for f in factors:
         if f.net: f.net(net, dls)
@@ -113,8 +115,7 @@ def learner(args, images, factors, recipe, clock=None):
 
 def train(args, images, factors, recipe, seed):
     "One run: its epochs, its cost"
-    set_seed(seed)
-    learn = learner(args, images, factors, recipe, clock := FinishedClock(args.device))
+    learn = learner(args, images, factors, recipe, seed, clock := FinishedClock(args.device))
     cost = macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr, wd=recipe.wd)
     names, rows = ('train_loss', 'valid_loss', 'accuracy'), []
