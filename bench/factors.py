@@ -1,0 +1,126 @@
+"""The changes to the laptop recipe that `screen.py` tries, each as small as it can be."""
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import torch
+from fastai.callback.core import Callback
+from timm.layers import BlurPool2d
+from torch import nn
+from torch.nn import functional as F
+
+from resnet_course.cache import CachedDL
+from resnet_course.layers import ConvLayer
+from resnet_course.relatives import SqueezeExcite
+from resnet_course.resblock import ResBlock
+from resnet_course.train import best_precision
+
+
+class AlternatingDL(CachedDL):
+    "Mirrors each image every other epoch, the first time by chance; the crop that follows mirrors none"
+    mirrored = None
+    def create_batches(self, samps):
+        samps, labels = list(samps), self.cached[-1]
+        first = torch.rand(len(labels), device=labels.device) < 0.5
+        self.mirrored = first if self.mirrored is None else ~self.mirrored
+        for rows, (x, y) in zip(self.chunkify(samps), super().create_batches(samps), strict=True):
+            mirrored = self.mirrored[torch.tensor(list(rows)).to(labels.device, non_blocking=True)]
+            yield torch.where(mirrored[:, None, None, None], x.flip(-1), x), y
+
+
+def excite(net, dls):
+    "Squeeze-and-excite at the end of each block of the last two groups"
+    for block in (*net.group3, *net.group4): block.convs.append(SqueezeExcite(block.convs[-1][0].out_channels))
+
+
+def blur(net, dls):
+    "Antialiased pools (Zhang, 2019): in the stem after a maximum at each place, in the shortcuts instead of the mean"
+    net.stem[-1] = nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool2d(net.stem[-2][0].out_channels, stride=2))
+    for block in net.modules():
+        if isinstance(block, ResBlock) and len(block.shortcut) == 2:
+            block.shortcut[0] = BlurPool2d(block.shortcut[1][0].in_channels, stride=2)
+
+
+def whiten(net, dls, n=12):
+    "A fixed first layer: the `n` directions in which 3x3 patches differ most, at variance 1, and their negatives"
+    x = dls.train.one_batch()[0].as_subclass(torch.Tensor).float().cpu()
+    patches = F.unfold(x, 3, stride=2).transpose(1, 2).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    directions = (vectors/(values+1e-3).sqrt())[:, -n:].T.reshape(n, 3, 3, 3)
+    conv = nn.Conv2d(3, 2*n, 3, 2, 1, bias=False).requires_grad_(False)
+    conv.weight.copy_(torch.cat([directions, -directions]))
+    net.stem[0], net.stem[1] = nn.Sequential(conv, nn.ReLU()), ConvLayer(2*n, net.stem[1][0].out_channels)
+
+
+def orthogonal(g, steps=3):
+    "Matrices `(n,rows,columns)`, each near the orthogonal one closest to it: Newton-Schulz, as Jordan (2024) has it"
+    tall = g.shape[1] > g.shape[2]
+    x = g.mT if tall else g
+    x = x/(x.norm(dim=(1, 2), keepdim=True)+1e-7)
+    for _ in range(steps):
+        a = x@x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
+
+
+class Muon(Callback):
+    "Kernels before a norm keep their length and move along an orthogonal matrix; all else is the optimiser's"
+    order, share = 20, 0.25  # after mixed precision; of the optimiser's rate
+
+    @staticmethod
+    def alike(net):
+        "The kernels, those of one shape together"
+        shape = lambda p: tuple(p.shape)  # noqa: E731
+        kernels = sorted((m[0].weight for m in net.modules() if isinstance(m, ConvLayer)), key=shape)
+        return [list(ps) for _, ps in groupby(kernels, shape)]
+    @staticmethod
+    def macs(net, steps=3):
+        "Multiply-adds of a step"
+        sides = [sorted((len(p), p[0].numel())) for ps in Muon.alike(net) for p in ps]
+        return sum(steps*(2*m*m*n + m**3) for m, n in sides)
+    def before_fit(self):
+        self.kind = torch.bfloat16 if best_precision(self.dls.device) == 'bf16' else torch.float32
+        self.groups = [(ps, torch.zeros(len(ps), len(ps[0]), ps[0][0].numel(), device=ps[0].device))
+                       for ps in self.alike(self.model)]
+    @torch.no_grad()
+    def before_step(self):
+        lr, mom = (self.opt.hypers[-1][k] for k in ('lr', 'mom'))
+        for kernels, momentum in self.groups:
+            g, w = (torch.stack(ts).flatten(2) for ts in ([p.grad for p in kernels], [p.detach() for p in kernels]))
+            momentum.lerp_(g, 1-mom)
+            w *= w.shape[1]**0.5/w.norm(dim=(1, 2), keepdim=True)
+            w.sub_(orthogonal(g.lerp(momentum, mom).to(self.kind)), alpha=lr*self.share)
+            for p, new in zip(kernels, w, strict=True):
+                p.copy_(new.view_as(p))
+                p.grad = None  # so the optimiser leaves it alone
+
+
+@dataclass(frozen=True)
+class Factor:
+    "A change to today's recipe: what it is, and the parts of a run that it touches"
+    what: str
+    recipe: dict = field(default_factory=dict)  # fields
+    net: object = None  # changes the net in place; may look at batches
+    loader: type = CachedDL  # of the training images
+    callback: type | None = None
+
+
+FACTORS = {
+    'smoothing': Factor("label smoothing 0.1, not 0", dict(smoothing=0.1)),
+    'decay': Factor("weight decay 1e-3, not 5e-4", dict(wd=1e-3)),
+    'batch': Factor("batches of 128 at 0.4, not 64 at 0.2", dict(bs=128, lr=0.4)),
+    'flips': Factor("each image mirrored every other epoch, not by chance", loader=AlternatingDL),
+    'average': Factor("average of the last weights, 0.99 a step, from 0.6 on", dict(averaging=0.99, average_from=0.6)),
+    'excite': Factor("squeeze-and-excite in groups 3 and 4", net=excite),
+    'blur': Factor("antialiased stem and shortcuts", net=blur),
+    'muon': Factor("Muon for the kernels, not SGD", callback=Muon),
+    'whiten': Factor("whitened patches as a fixed first layer", net=whiten),
+    'crops': Factor("crops from half of the area, not 0.35", dict(min_scale=0.5)),
+    'blocks': Factor("a block of group 1 moved to group 3", dict(net='ResNet')),  # see `recipe_of`
+}
+
+
+def recipe_of(factors, today):
+    "The recipe with these factors changed"
+    recipe = replace(today, **{k: v for f in factors for k, v in FACTORS[f].recipe.items()})
+    if 'blocks' not in factors: return recipe
+    return replace(recipe, net_options={**today.net_options, 'layers': [1, 2, 3, 2]})
