@@ -413,6 +413,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'resnet_course/resizing.py')},
             'resnet_course.resnet': { 'resnet_course.resnet.ResNet': ('resnet.html#resnet', 'resnet_course/resnet.py'),
                                       'resnet_course.resnet.ResNet.__init__': ('resnet.html#resnet.__init__', 'resnet_course/resnet.py'),
+                                      'resnet_course.resnet._check': ('resnet.html#_check', 'resnet_course/resnet.py'),
+                                      'resnet_course.resnet._group': ('resnet.html#_group', 'resnet_course/resnet.py'),
                                       'resnet_course.resnet.conv_stem': ('resnet.html#conv_stem', 'resnet_course/resnet.py'),
                                       'resnet_course.resnet.deep_stem': ('resnet.html#deep_stem', 'resnet_course/resnet.py'),
                                       'resnet_course.resnet.resnet101': ('resnet.html#resnet101', 'resnet_course/resnet.py'),
