@@ -62,7 +62,10 @@ def show(cell):
     tags = [word for word in (d.split()[0] for d in directives if d) if word in ('export', 'slow', 'cuda')]
     if 'echo: false' in directives: tags.append('remove-input')
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
-    for out in cell['outputs']: out.get('data', {}).pop(Claim.mime, None)
+    for data in (out.get('data', {}) for out in cell['outputs']):
+        data.pop(Claim.mime, None)
+        drawing = ''.join(data.get('image/svg+xml', ''))  # as an image it could not follow the page's mode
+        if 'class="drawing"' in drawing: data['text/html'] = drawing
     return {**cell, 'source': source, 'outputs': [o for o in cell['outputs'] if not blank(o)],
             'metadata': {'tags': tags, 'mystnb': {'image': {'alt': alt}}}}
 
