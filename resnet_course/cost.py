@@ -25,6 +25,29 @@ def count_macs(
     if isinstance(m, nn.Linear): return out.numel()*m.in_features
     return 0
 
+# %% ../nbs/02_cost.ipynb #0b599e57
+def _watch(model, layers, hook, *shape):
+    "Send one image of zeros through `model`, call `hook` whenever one of `layers` has run, leave all as it was"
+    modes = [(m, m.training) for m in model.modules()]
+    hooks = [m.register_forward_hook(hook, with_kwargs=True) for m in layers]
+    try:
+        like = next(model.parameters(), torch.empty(0))
+        with torch.no_grad(): model.eval()(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+    finally:
+        for h in hooks: h.remove()
+        for m,mode in modes: m.training = mode
+
+# %% ../nbs/02_cost.ipynb #43295290
+def _own(m): return set(m.parameters(recurse=False))  # the parameters that it holds directly
+
+def _layers(model):
+    "The modules that are worth a row, and their names"
+    return {m:name for name,m in model.named_modules()
+            if not list(m.children()) or _own(m) or isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
+
+# %% ../nbs/02_cost.ipynb #05f7b517
+def _tensors(tree): return [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+
 # %% ../nbs/02_cost.ipynb #c033
 def cost_table(
     model:nn.Module, # Any net that takes images; it is left as it was
@@ -32,26 +55,17 @@ def cost_table(
     channels:int=3, # Channels of the image
 ) -> pd.DataFrame: # A row each time a layer ran, in order; layers with parameters that never ran; the row `total`
     "What one image costs: each layer's new output in KB of float32 (1 KB = 1024 B), parameters, multiply-adds (MACs)"
-    def own(m): return set(m.parameters(recurse=False))
-    layers = {m:name for name,m in model.named_modules()
-              if not list(m.children()) or own(m) or isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
-    rows,seen,modes = [],set(),[(m, m.training) for m in model.modules()]
+    layers,rows,seen = _layers(model),[],set()
     def add(m, args=(), kwargs=None, out=None):
-        inputs,outputs = ([t for t in tree_leaves(o) if isinstance(t, torch.Tensor)] for o in ((args, kwargs), out))
-        made,new = [t for t in outputs if not any(t is x for x in inputs)],own(m)-seen
+        inputs,outputs = _tensors((args, kwargs)),_tensors(out)
+        made,new = [t for t in outputs if not any(t is x for x in inputs)],_own(m)-seen
         seen.update(new)
         rows.append((layers[m], type(m).__name__, ' + '.join('x'.join(map(str, t.shape[1:])) for t in outputs),
             sum(t.numel() for t in made)*4/1024, sum(p.numel() for p in new),
             count_macs(m, out, *inputs[:1]) if outputs else 0))
-    hooks = [m.register_forward_hook(add, with_kwargs=True) for m in layers]
-    try:
-        like = next(model.parameters(), torch.empty(0))
-        with torch.no_grad(): model.eval()(torch.zeros(1, channels, size, size, device=like.device, dtype=like.dtype))
-    finally:
-        for h in hooks: h.remove()
-        for m,mode in modes: m.training = mode
+    _watch(model, layers, add, channels, size, size)
     for m in layers:
-        if own(m)-seen: add(m)
+        if _own(m)-seen: add(m)
     table = pd.DataFrame(rows, columns=['layer','kind','output','memory KB','params','MACs'])
     table.loc[len(table)] = ['total', '', '', *table[['memory KB','params','MACs']].sum()]
     return table.astype({'memory KB':float, 'params':int, 'MACs':int})
