@@ -295,6 +295,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.paths._Tracer': ('drawings.html#_tracer', 'resnet_course/paths.py'),
                                      'resnet_course.paths._Tracer.is_leaf_module': ( 'drawings.html#_tracer.is_leaf_module',
                                                                                      'resnet_course/paths.py'),
+                                     'resnet_course.paths._as_one': ('drawings.html#_as_one', 'resnet_course/paths.py'),
                                      'resnet_course.paths._by_side': ('drawings.html#_by_side', 'resnet_course/paths.py'),
                                      'resnet_course.paths._chain': ('drawings.html#_chain', 'resnet_course/paths.py'),
                                      'resnet_course.paths._group': ('drawings.html#_group', 'resnet_course/paths.py'),

@@ -270,7 +270,7 @@ def draw_net(
     "A net as its parts, a row each: a slab for each block or layer, their number, and the shape they end with"
     parts,image = read_parts(net, size, channels),(channels,size,size)
     name = printable(type(net).__name__)
-    said = '; '.join(f'{p.name}: {_counted(p.units)}, to {shape_text(p.units[-1][1])}' for p in parts)
+    said = '; '.join(f'{p.name}: {_counted(p.units)}, to {shape_text(p.shape)}' for p in parts)
     return Drawing(lambda scale: _rows(parts, image), f'{name} on {shape_text(image)}', f'{said}.', kind='net')
 
 # %% ../nbs/97_drawings.ipynb #be9a0135
@@ -282,19 +282,19 @@ def _counted(units):
 def _rows(parts, image):
     "The rows of a net, one below the other"
     c,y,rows = Canvas(),0,[]
-    for name,units in [('image', [('image', image)]), *parts]:
+    for name,units,shape in [('image', [('image', image)], image), *parts]:
         row,x,top = Canvas(),0,0
-        for i,(_,shape) in enumerate(units):
+        for i,(_,made) in enumerate(units):
             if i and i%10==0: x,top = 0,row.y1+5
-            x,_ = row.slab(x, top, shape, 2+.3*math.sqrt(shape[0]), 3)
-            x += 2+.6*math.sqrt((*shape,1)[1])
+            x,_ = row.slab(x, top, made, 2+.3*math.sqrt(made[0]), 3)
+            x += 2+.6*math.sqrt((*made,1)[1])
         high = max(32, row.y1)
         c.take(row, 0, y+(high-row.y1)/2)
-        rows.append((y+high/2, name, units))
+        rows.append((y+high/2, name, units, shape))
         y += high+12
     right = c.x1+14
-    for middle,name,units in rows:
+    for middle,name,units,shape in rows:
         c.text(-10, middle+4, name, 'end', font_weight=600)
-        c.text(right, middle+(4 if name=='image' else -3), shape_text(units[-1][1]), 'start', font_weight=600)
+        c.text(right, middle+(4 if name=='image' else -3), shape_text(shape), 'start', font_weight=600)
         if name!='image': c.text(right, middle+13, _counted(units), 'start')
     return c

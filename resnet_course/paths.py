@@ -185,6 +185,7 @@ class Part(NamedTuple):
     "A part of a net, e.g. a group, and its units in order"
     name:str
     units:list # Of each block, layer or pool: what it is, and the shape that it gives
+    shape:tuple # What the part gives
 
 # %% ../nbs/97_drawings.ipynb #dbe6eb3e
 def _kind(m):
@@ -210,7 +211,8 @@ def read_parts(
 ) -> list: # Of `Part`s
     "Stem, groups and head in the order in which they run: by the net's own names where it has some"
     x,twin,made = blank_image(net, channels, size),shape_twin(net),{}
-    for m in twin.modules(): m.register_forward_hook(lambda m, args, out: made.setdefault(m, out))
+    def keep(m, args, out): made.setdefault(m, out)  # it gives nothing: what a hook gives takes the output's place
+    for m in twin.modules(): m.register_forward_hook(keep)
     try:
         with torch.no_grad(): twin(x)
     except Exception as e:
@@ -225,7 +227,8 @@ def read_parts(
     for i,run in enumerate(runs):
         units = [(_kind(u), _shape(made[u])) for _,m in run for u in _units(m) if u in made]
         name = run[0][0] if len(run)==1 else 'stem' if i==0 else 'head'
-        if units: parts += _by_side(name, units) if len(groups)==1 and _group(run[0][1]) else [Part(name, units)]
+        one_row = len(groups)==1 and run and _group(run[0][1])
+        if units: parts += (_by_side if one_row else _as_one)(name, units, _shape(made[run[-1][1]]))
     if not parts: raise CourseError(f"{_name(net)} has no convolution, pool or linear layer of its own; draw its parts")
     return parts
 
@@ -235,11 +238,14 @@ def _shape(out):
     while isinstance(out, (tuple,list)): out = out[0]
     return tuple(out.shape[1:])
 
-def _by_side(name, units):
+def _as_one(name, units, shape): return [Part(name, units, shape)]
+
+def _by_side(name, units, shape):
     "A net in one row of units, as groups of one side each"
     runs = [[units[0]]]
     for u in units[1:]: runs.append([u]) if u[1][-1]!=runs[-1][-1][1][-1] else runs[-1].append(u)
-    return [Part(name if len(runs)==1 else f'{name} {i}', run) for i,run in enumerate(runs, 1)]
+    parts = [Part(name if len(runs)==1 else f'{name} {i}', run, run[-1][1]) for i,run in enumerate(runs, 1)]
+    return [*parts[:-1], parts[-1]._replace(shape=shape)]
 
 # %% ../nbs/97_drawings.ipynb #eac457c3
 def shape_text(

@@ -40,13 +40,29 @@ def _style():
                   f".drawing .{role}-way{{stroke:{var(role+'-line', line)}}}"]
     return ''.join(rules)+f"@media(prefers-color-scheme:dark){{{palette_css('.drawing', True)}}}"
 
+# %% ../nbs/97_drawings.ipynb #7a92d7af
+def number(
+    v, # A number, or what is none
+) -> str:
+    "As SVG has it, to a tenth of a pixel"
+    return f'{round(v, 1):g}' if isinstance(v, (int,float)) else str(v)
+
+# %% ../nbs/97_drawings.ipynb #f2b831f1
+def text_width(
+    text:str,
+    size:float=12, # Of the letters, pixels
+) -> float: # Pixels; every viewer has another font, and this is a wide one
+    "How much room words take, about"
+    return .58*size*len(text)
+
+# %% ../nbs/97_drawings.ipynb #ae03aa04
+def xml_text(
+    text, # May hold anything
+) -> str:
+    "Words as XML can hold them"
+    return escape(re.sub('[\ufffe\uffff]', '', printable(text)))
+
 # %% ../nbs/97_drawings.ipynb #8f44d0aa
-_FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
-
-def number(v): return f'{round(v, 1):g}' if isinstance(v, (int,float)) else str(v)
-def text_width(text, size=12): return .58*size*len(text)
-def xml_text(text): return escape(re.sub('[\ufffe\uffff]', '', printable(text)))
-
 class Canvas:
     "Collects the parts of a drawing and how far they reach"
     def __init__(self,
@@ -126,6 +142,8 @@ def band(self:Canvas, x0, y0, x1, y1, thick):
     self.add('path', reach, (y0,y1), d=path, fill_opacity=.6, stroke_opacity=.6, **{'class': 'data'})
 
 # %% ../nbs/97_drawings.ipynb #1c95ce53
+_FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
+
 class Drawing:
     "A picture made of SVG, which Jupyter, GitHub and the site show in the light and in the dark"
     def __init__(self,
@@ -141,7 +159,7 @@ class Drawing:
         c,pad = self.canvas(self.scale),12
         w,h = (math.ceil(b-a+2*pad) for a,b in ((c.x0,c.x1),(c.y0,c.y1)))
         box = f'{number(c.x0-pad)} {number(c.y0-pad)} {w} {h}'
-        fit = f'max-width:100%;min-width:{min(w, max(300, round(.85*w)))}px;height:auto'
+        fit = f'max-width:100%;min-width:{min(w, max(300, round(.79*w)))}px;height:auto'
         return (f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" viewBox="{box}" width="{w}" '
                 f'height="{h}" color="#22282b" fill="currentColor" font-family="{_FONT}" style="{fit}">'
                 f'<title>{xml_text(self.title)}</title><desc>{xml_text(self.description)}</desc>'
