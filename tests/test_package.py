@@ -115,8 +115,9 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
     *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench', 'nbs')),
 ])
 def test_every_import_is_declared(folder, keys):
-    beside = [*(ROOT/folder).glob('*.py'), *((ROOT/'bench').glob('*.py') if folder == 'tests' else ())]
-    own = {'resnet_course', 'conftest'} | {f.stem for f in beside} | set(sys.stdlib_module_names)
+    homes = [folder, *(['bench', 'docs/_ext'] if folder == 'tests' else [])]  # what tests put on their path
+    own = {'resnet_course', 'conftest'}.union(f.stem for home in homes for f in (ROOT/home).glob('*.py'))
+    own |= set(sys.stdlib_module_names)
     distributions = packages_distributions()
     for f in [*(ROOT/folder).glob('*.py'), *(ROOT/folder).glob('[!.]*.ipynb')]:
         if f.name == '_nbdev.py': continue  # nbdev-export reads it, nobody else
