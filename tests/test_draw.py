@@ -95,10 +95,12 @@ def test_a_block_has_its_layers_and_its_real_shapes(make, ni):
 @each_block
 def test_a_drawing_changes_nothing(make, ni):
     module = make().train()
-    module.register_forward_hook(lambda *args: pytest.fail("the module itself ran"))
-    next(module.modules()).register_forward_pre_hook(lambda *args: pytest.fail("the module itself ran"))
+    for m in module.modules():
+        m.register_forward_hook(lambda *args: pytest.fail("somebody's hook ran"))
+        m.register_forward_pre_hook(lambda *args: pytest.fail("somebody's hook ran"))
     before,rng = state(module),torch.get_rng_state()
-    draw_block(module, ni, 15).svg  # noqa: B018
+    parse(draw_block(module, ni, 15))
+    parse(draw_net(nn.Sequential(module), 15, ni))
     assert same(state(module), before) and torch.equal(torch.get_rng_state(), rng)
 
 
@@ -203,25 +205,28 @@ def test_branches_are_as_thick_as_their_channels():
 
 def test_rows_have_one_scale_and_room_for_all():
     small,large = draw_conv(3, 3),draw_conv(30, 3)
-    root = parse(draw_row(small, large, titles=['small', 'large']))
-    assert len({e.get('width') for e in of_class(root, 'conv')}) == 2  # the windows are one size, the marks another
+    assert small.scale > large.scale
+    for row in ((small,large), (large,small)):
+        root = parse(draw_row(*row, titles=['one', 'other']))
+        widths = {float(e.get('width')) for e in of_class(root, 'conv')}
+        assert widths == {large.scale, 3*large.scale}, "the marks are one pixel, the windows three"
     many = parse(draw_row(*[draw_block(ResBlock(64, 64), 64, 56)]*9, titles=[*'abcdefghi']))
     assert float(many.get('width')) < 1000 and [t for t in texts(many) if len(t) == 1 and t.isalpha()] == [*'abcdefghi']
 
 
 class Again(nn.Module):
-    "One activation and one pool, used more than once"
+    "One activation, used twice at two sizes"
     def __init__(self):
         super().__init__()
-        self.conv,self.act,self.down = nn.Conv2d(3, 8, 3),nn.ReLU(),nn.Conv2d(8, 8, 3, 2)
+        self.conv,self.act,self.down,self.last = nn.Conv2d(3, 8, 3),nn.ReLU(),nn.Conv2d(8, 8, 3, 2),nn.Conv2d(8, 4, 1)
 
-    def forward(self, x): return self.act(self.down(self.act(self.conv(x))))
+    def forward(self, x): return self.last(self.act(self.down(self.act(self.conv(x)))))
 
 
 def test_a_layer_that_is_used_twice():
-    assert read_parts(Again(), 9) == [
-        ('conv', [('convolution', (8,7,7))], (8,7,7)), ('down', [('convolution', (8,3,3))], (8,3,3))]
-    assert [s.shape for s in read_paths(Again(), 3, 9)] == [(8,7,7), (8,7,7), (8,3,3), (8,3,3)]
+    made = dict(conv=(8,7,7), down=(8,3,3), last=(4,3,3))
+    assert read_parts(Again(), 9) == [(name, [('convolution', shape)], shape) for name,shape in made.items()]
+    assert [s.shape for s in read_paths(Again(), 3, 9)] == [(8,7,7), (8,7,7), (8,3,3), (8,3,3), (4,3,3)]
 
 
 class Twice(nn.Module):
