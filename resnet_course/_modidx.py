@@ -311,6 +311,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.paths._name': ('drawings.html#_name', 'resnet_course/paths.py'),
                                      'resnet_course.paths._settings': ('drawings.html#_settings', 'resnet_course/paths.py'),
                                      'resnet_course.paths._shape': ('drawings.html#_shape', 'resnet_course/paths.py'),
+                                     'resnet_course.paths._stage': ('drawings.html#_stage', 'resnet_course/paths.py'),
                                      'resnet_course.paths._step': ('drawings.html#_step', 'resnet_course/paths.py'),
                                      'resnet_course.paths._unfold': ('drawings.html#_unfold', 'resnet_course/paths.py'),
                                      'resnet_course.paths._units': ('drawings.html#_units', 'resnet_course/paths.py'),

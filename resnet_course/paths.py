@@ -94,7 +94,8 @@ def _step(node, module, shape):
         if name in _ACTS: return Step(_ACTS[name], '', 'norm', shape)
         return Step(printable(name.replace('_', ' ')), '', 'conv' if name.startswith('conv') else 'plain', shape)
     name,home = _name(module),type(module).__module__
-    if isinstance(module, (nn.Identity,nn.Sequential)): return None  # a Sequential that is left whole is empty
+    idle = nn.Identity,nn.modules.dropout._DropoutNd,nn.Sequential  # in evaluation; a Sequential left whole is empty
+    if isinstance(module, idle): return None
     if isinstance(module, nn.modules.conv._ConvNd):
         return Step(f'{_kernel(module)} conv', _settings(module), 'conv', shape)
     if isinstance(module, nn.Linear): return Step('linear', '', 'conv', shape)
@@ -103,7 +104,7 @@ def _step(node, module, shape):
         if name.startswith('Adaptive'): return Step(kind, f'to {shape[-2]}×{shape[-1]}', 'plain', shape)
         return Step(f'{_kernel(module)} {kind}', _settings(module), 'plain', shape)
     if isinstance(module, nn.modules.batchnorm._BatchNorm): return Step('batchnorm', '', 'norm', shape)
-    acts = home=='torch.nn.modules.activation' or 'norm' in name.lower()
+    acts = home=='torch.nn.modules.activation' or name.lower() in _ACTS or 'norm' in name.lower()
     return Step(name, '', 'norm' if acts else 'plain', shape)
 
 # %% ../nbs/97_drawings.ipynb #a0108209
@@ -190,18 +191,26 @@ class Part(NamedTuple):
 # %% ../nbs/97_drawings.ipynb #dbe6eb3e
 def _kind(m):
     "What a unit of a net is; nothing for what a drawing of a whole net leaves out"
-    kinds = [type(o).__module__.rpartition('.')[2] for o in m.modules()]
-    convs = sum(isinstance(o, nn.modules.conv._ConvNd) for o in m.modules())
-    if convs: return 'block' if convs>1 else 'convolution'
-    if 'linear' in kinds and any(isinstance(o, nn.Linear) for o in m.modules()): return 'linear layer'
-    return 'pool' if 'pooling' in kinds or 'pool' in type(m).__name__.lower() else ''
+    inside = list(m.modules())
+    convs,linears = (sum(isinstance(o, cls) for o in inside) for cls in (nn.modules.conv._ConvNd, nn.Linear))
+    if convs: return 'block' if convs+linears>1 else 'convolution'
+    if linears: return 'linear layer'
+    pools = any(type(o).__module__=='torch.nn.modules.pooling' for o in inside)
+    return 'pool' if pools or 'pool' in type(m).__name__.lower() else ''
+
+def _stage(m):
+    "Whether a module is no block, but has blocks in a row: in a Sequential, or several of one class, or further in"
+    inside = [o for o in m.children() if _kind(o)]
+    alike = len(inside)>1 and len({type(o) for o in inside})==1 and not isinstance(inside[0], nn.Sequential)
+    all_blocks = bool(inside) and all(_kind(o)=='block' for o in inside)
+    return (all_blocks and (isinstance(m, nn.Sequential) or alike)) or any(map(_stage, inside))
 
 def _units(m):
     "The pieces of a part: blocks, and outside of blocks the convolutions, pools and linear layers"
-    if not isinstance(m, nn.Sequential): return [m] if _kind(m) else []
-    return [u for o in m if _kind(o) for u in ([o] if _kind(o)=='block' else _units(o))]
+    if not isinstance(m, nn.Sequential) and not _stage(m): return [m] if _kind(m) else []
+    return [u for o in m.children() if _kind(o) for u in ([o] if _kind(o)=='block' and not _stage(o) else _units(o))]
 
-def _group(m): return isinstance(m, nn.Sequential) and any(_kind(o)=='block' for o in _units(m))
+def _group(m): return _stage(m) or (isinstance(m, nn.Sequential) and any(_kind(o)=='block' for o in _units(m)))
 
 # %% ../nbs/97_drawings.ipynb #98c42dd2
 def read_parts(

@@ -214,6 +214,15 @@ def test_rows_have_one_scale_and_room_for_all():
     assert float(many.get('width')) < 1000 and [t for t in texts(many) if len(t) == 1 and t.isalpha()] == [*'abcdefghi']
 
 
+@pytest.mark.parametrize('name, blocks', [
+    ('resnet50d', [3,4,6,3]), ('convnext_tiny', [3,3,9,3]), ('regnety_004', [1,3,6,6]), ('densenet121', [6,12,24,16]),
+    ('efficientnet_b0', [1,2,2,6,5])])  # groups of one side are one row
+def test_timm_s_nets_have_their_blocks(name, blocks, empty):
+    parts = read_parts(empty(pytest.importorskip('timm').create_model, name), 224)
+    found = [[k for k,_ in p.units].count('block') for p in parts]
+    assert [n for n in found if n] == blocks and parts[-1].shape == (1000,)
+
+
 class Again(nn.Module):
     "One activation, used twice at two sizes"
     def __init__(self):
