@@ -20,7 +20,7 @@ BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', '
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser here: apt-get install chromium")
 CHAPTERS = {f.stem: f for f in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
 DOCS = ROOT/'docs'
-DARK = ('index', 'search', 'nbs/06_bottleneck', 'nbs/94_what_we_checked', 'docs/explorer', 'docs/results',
+DARK = ('index', 'search', 'nbs/06_bottleneck', 'nbs/94_what_we_checked', 'nbs/97_drawings', 'docs/explorer', 'docs/results',
         'resnet_course/layers')  # a page of each kind
 BASE = re.search(r'github.com/(.*)/(.*)', (ROOT/'settings.ini').read_text()).expand(r'https://\1.github.io/\2/')
 
@@ -121,7 +121,7 @@ def test_the_way_through(monkeypatch):
     rows = [course_map.facts(f) for f in course_map.FILES]
     assert [r['stem'] for r in rows] == [s for s in sorted(CHAPTERS) if s < '90']
     for r in rows:
-        assert 5 <= r['reading'] <= 60 and r['exercises'] >= 5 and re.search(' s$|minute', r['running']), r
+        assert 5 <= r['reading'] <= 60 and r['exercises'] >= 5 and re.search(' s$|min', r['running']), r
         assert all(int(n) < int(r['number']) for n in r['needs'].split(', ') if n != '–'), r
     assert all(f"[{r['title']}](../nbs/{r['stem']}.ipynb)" in course_map.page() for r in rows)
 

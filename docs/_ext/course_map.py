@@ -19,13 +19,14 @@ def facts(file):
     def all_of(kind): return '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == kind)
     text, code = all_of('markdown'), all_of('code')
     homes = {HOME[m] for m in re.findall(r'^\s*from resnet_course\.(\w+) import', code, re.M) if m in HOME}
+    running = ' '.join(re.search(r'Running: (?:about )?(.+?)[.*]', text, re.S)[1].split())
     exercises = [(int(n), kind) for n, kind in EXERCISE.findall(text)]
     return {'number': number(file.stem), 'title': re.search(r'^# (.*)', text, re.M)[1], 'stem': file.stem,
             'needs': ', '.join(number(h) for h in sorted(homes) if h < file.stem) or '–',
             'reading': int(re.search(r'Reading: about (\d+) minutes', text)[1]),
             'exercises': sum(n for n, kind in exercises if kind != 'optional'),
             'more': sum(n for n, kind in exercises if kind == 'optional') or '–',
-            'running': re.search(r'Running: about (.+?)[.*]', text)[1].replace(' seconds', ' s')}
+            'running': running.replace(' seconds', ' s').replace('a minute', '1 min')}
 
 
 HEAD = ('', 'chapter', 'uses', 'reading, min', 'exercises, min', 'optional, min', 'running')
