@@ -20,8 +20,8 @@ BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', '
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser here: apt-get install chromium")
 CHAPTERS = {f.stem: f for f in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
 DOCS = ROOT/'docs'
-DARK = ('index', 'search', 'nbs/06_bottleneck', 'nbs/94_what_we_checked', 'nbs/97_drawings', 'docs/explorer', 'docs/results',
-        'resnet_course/layers')  # a page of each kind
+DARK = ('index', 'search', 'nbs/06_bottleneck', 'nbs/94_what_we_checked', 'nbs/97_drawings', 'docs/explorer',
+        'docs/results', 'resnet_course/layers')  # a page of each kind
 BASE = re.search(r'github.com/(.*)/(.*)', (ROOT/'settings.ini').read_text()).expand(r'https://\1.github.io/\2/')
 
 

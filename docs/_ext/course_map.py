@@ -19,7 +19,7 @@ def facts(file):
     def all_of(kind): return '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == kind)
     text, code = all_of('markdown'), all_of('code')
     homes = {HOME[m] for m in re.findall(r'^\s*from resnet_course\.(\w+) import', code, re.M) if m in HOME}
-    running = ' '.join(re.search(r'Running: (?:about )?(.+?)[.*]', text, re.S)[1].split())
+    running = ' '.join(re.search(r'Running:\s(?:about )?(.+?)[.*]', text, re.S)[1].split())
     exercises = [(int(n), kind) for n, kind in EXERCISE.findall(text)]
     return {'number': number(file.stem), 'title': re.search(r'^# (.*)', text, re.M)[1], 'stem': file.stem,
             'needs': ', '.join(number(h) for h in sorted(homes) if h < file.stem) or '–',
