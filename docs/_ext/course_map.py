@@ -26,7 +26,7 @@ def facts(file):
             'reading': int(re.search(r'Reading: about (\d+) minutes', text)[1]),
             'exercises': sum(n for n, kind in exercises if kind != 'optional'),
             'more': sum(n for n, kind in exercises if kind == 'optional') or '–',
-            'running': running.replace(' seconds', ' s').replace('a minute', '1 min')}
+            'running': running.replace('half a minute', '30 s').replace('a minute', '1 min').replace(' seconds', ' s')}
 
 
 HEAD = ('', 'chapter', 'uses', 'reading, min', 'exercises, min', 'optional, min', 'running')
