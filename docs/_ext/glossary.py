@@ -21,6 +21,7 @@ def words():
 def places(doctree):
     "Running text, in the order in which it is read"
     for paragraph in doctree.findall(nodes.paragraph):
+        if isinstance(paragraph.parent, nodes.block_quote): continue  # the line under the title
         for text in list(paragraph.findall(nodes.Text)):
             node = text
             while node is not paragraph and not isinstance(node, NO_PLACE): node = node.parent
