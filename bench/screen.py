@@ -12,6 +12,7 @@ as cost the multiply-adds of the chosen one. Runs already in FILE are kept; `--r
 `--scale` multiplies the epochs at each size (64 px 9, 96 px 11, 128 px 5), to the nearest whole number, at least one.
 For cost alone, on a machine that is to be known: `--batches 20` ends each epoch after 20 batches.
 """
+import gc
 import json
 from argparse import Namespace
 from dataclasses import replace
@@ -115,6 +116,7 @@ def learner(args, images, factors, recipe, seed=0, clock=None):
 
 def train(args, images, factors, recipe, seed):
     "One run: its epochs, its cost"
+    gc.collect()  # the graphs of the run before
     learn = learner(args, images, factors, recipe, seed, clock := FinishedClock(args.device))
     cost = macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr, wd=recipe.wd)
