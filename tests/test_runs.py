@@ -137,7 +137,10 @@ HOLD = """
 import os, sys, time
 from resnet_course.files import hold_folder, write_whole
 with hold_folder(sys.argv[1]):
-    if os.fork() == 0: time.sleep(20); os._exit(0)  # as a process that reads images
+    if os.fork() == 0:  # as a process that reads images
+        print('begun', flush=True)
+        time.sleep(20)
+        os._exit(0)
     print('held', flush=True)
     sys.stdin.read(1)
     os._exit(0)
@@ -149,7 +152,7 @@ def test_a_held_folder_is_free_when_its_holder_is_gone(tmp_path):
     words = [sys.executable, '-c', HOLD, tmp_path]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=os.environ | {'PYTHONPATH': str(ROOT)}) as holder:
-        assert holder.stdout.readline() == 'held\n'
+        assert {holder.stdout.readline() for _ in range(2)} == {'held\n', 'begun\n'}
         with pytest.raises(CourseError, match='being written by another run'), hold_folder(tmp_path): pass
         holder.stdin.close()
         holder.wait(10)

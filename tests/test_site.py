@@ -288,12 +288,13 @@ def test_accessibility(site, page):
 
 
 def rare_word():
-    "A word of the prose that one notebook has and no other has even the beginning of"
+    "A word of the prose that one notebook has and no other page has even the beginning of"
     def text(stem, *kinds):
         cells = json.loads(CHAPTERS[stem].read_text())['cells']
         return ' '.join(''.join(c['source']) for c in cells if c['cell_type'] in kinds)
 
-    words = [set(re.findall('[a-z]+', text(s, 'code', 'markdown').lower())) for s in CHAPTERS]
+    pages = [*(text(s, 'code', 'markdown') for s in CHAPTERS), *(f.read_text() for f in DOCS.glob('*.md'))]
+    words = [set(re.findall('[a-z]+', page.lower())) for page in pages]
     starts = Counter(start for ws in words for start in {w[:5] for w in ws})
     return max((w for w in re.findall(r'\b[a-z]{8,}\b', text('05_resblock', 'markdown')) if starts[w[:5]]==1), key=len)
 
