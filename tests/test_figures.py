@@ -66,6 +66,17 @@ def test_what_is_slim_stays(source, slim):
         assert str(done) == before
 
 
+def test_readme_shows_it_as_wide_as_the_notebook(slim):
+    from readme import render
+    cells = [figure(source, said) for source in (PLOT, PHOTO) for said in ({'width': 150, 'height': 100}, None)]
+    for cell in cells: slim(cell)
+    text, pictures = render(new_notebook(cells=cells))
+    assert [*pictures] == [f'docs/images/readme-{i}.{kind}' for i, kind in enumerate(('png', 'png', 'jpeg', 'png'))]
+    assert '<img src="docs/images/readme-0.png" width="150" alt="A line">' in text
+    assert '![A line](docs/images/readme-1.png)' in text
+    assert text.count('width="150"') == 2
+
+
 @pytest.mark.slow
 def test_run_twice(tmp_path):
     "At twice the pixels, cleaned with its width, and the second run changes nothing"
