@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
+from io import BytesIO
 from urllib.parse import unquote, urldefrag
 
 import pytest
 import torch
 from conftest import ROOT
 from fastcore.nbio import mk_cell, new_nb, write_nb
+from PIL import Image
 
 pytest.importorskip('sphinx_book_theme', reason="the site is built with Python 3.11 or newer")
 pytestmark = pytest.mark.slow
@@ -320,6 +322,27 @@ def test_dark_mode(site, page):
     page.wait_for_function(f"getComputedStyle(document.body).backgroundColor != '{light}'")
     page.goto((site/'nbs'/'05_resblock.html').as_uri())
     assert colour()!=light
+
+
+@needs_browser
+def test_figures_in_the_dark(site, page):
+    "A plot's white is the page's colour; a photograph is dimmer; a drawing has its own colours; print is as it was"
+    def filters():
+        return {kind: set(page.eval_on_selector_all(
+            f'article {kind}', 'all => all.map(o => getComputedStyle(o).filter)'))
+            for kind in ('img.plot', 'img.photo', 'svg.drawing')}
+
+    page.goto((site/'nbs'/'01_conv_layer.html').as_uri())
+    plain = filters()
+    assert all(found == {'none'} for found in plain.values())
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert filters() == {
+        'img.plot': {'invert(1) hue-rotate(180deg)'}, 'img.photo': {'brightness(0.9)'}, 'svg.drawing': {'none'}}
+    shot = Image.open(BytesIO(page.locator('img.plot').first.screenshot())).convert('RGB')
+    around = re.findall(r'\d+', page.evaluate('getComputedStyle(document.body).backgroundColor'))
+    assert all(abs(here-int(there)) <= 1 for here, there in zip(shot.getpixel((9, 9)), around, strict=True)), around
+    page.emulate_media(media='print')
+    assert filters() == plain
 
 
 @needs_browser
