@@ -327,22 +327,22 @@ def test_dark_mode(site, page):
 @needs_browser
 def test_figures_in_the_dark(site, page):
     "A plot's white is the page's colour; a photograph is dimmer; a drawing has its own colours; print is as it was"
-    def filters():
+    def looks():
         return {kind: set(page.eval_on_selector_all(
-            f'article {kind}', 'all => all.map(o => getComputedStyle(o).filter)'))
+            f'article {kind}', 'all => all.map(o => getComputedStyle(o)).map(o => `${o.filter}, ${o.padding} around`)'))
             for kind in ('img.plot', 'img.photo', 'svg.drawing')}
 
     page.goto((site/'nbs'/'01_conv_layer.html').as_uri())
-    plain = filters()
-    assert all(found == {'none'} for found in plain.values())
+    plain = looks()
+    assert all(found == {'none, 0px around'} for found in plain.values())
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    assert filters() == {
-        'img.plot': {'invert(1) hue-rotate(180deg)'}, 'img.photo': {'brightness(0.9)'}, 'svg.drawing': {'none'}}
+    assert looks() == {'img.plot': {'invert(1) hue-rotate(180deg), 0px around'},
+                       'img.photo': {'brightness(0.9), 0px around'}, 'svg.drawing': {'none, 0px around'}}
     shot = Image.open(BytesIO(page.locator('img.plot').first.screenshot())).convert('RGB')
     around = re.findall(r'\d+', page.evaluate('getComputedStyle(document.body).backgroundColor'))
     assert all(abs(here-int(there)) <= 1 for here, there in zip(shot.getpixel((9, 9)), around, strict=True)), around
     page.emulate_media(media='print')
-    assert filters() == plain
+    assert looks() == plain
 
 
 @needs_browser
