@@ -115,7 +115,7 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
     *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench', 'nbs')),
 ])
 def test_every_import_is_declared(folder, keys):
-    homes = [folder, *(['bench', 'docs/_ext'] if folder == 'tests' else [])]  # what tests put on their path
+    homes = [folder, *(['bench', 'tools', 'docs/_ext'] if folder == 'tests' else [])]  # what tests put on their path
     own = {'resnet_course', 'conftest'}.union(f.stem for home in homes for f in (ROOT/home).glob('*.py'))
     own |= set(sys.stdlib_module_names)
     distributions = packages_distributions()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
+from io import BytesIO
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from conftest import ROOT
 from fastcore.nbio import mk_cell, new_nb, write_nb
 from filelock import FileLock
+from PIL import Image
 
 pytest.importorskip('sphinx_book_theme', reason="the site is built with Python 3.11 or newer")
 pytestmark = pytest.mark.slow
@@ -335,6 +337,27 @@ def test_dark_mode(site, page):
     page.wait_for_function(f"getComputedStyle(document.body).backgroundColor != '{light}'")
     page.goto((site/'nbs'/'05_resblock.html').as_uri())
     assert colour()!=light
+
+
+@needs_browser
+def test_figures_in_the_dark(site, page):
+    "A plot's white is the page's colour; a photograph is dimmer; a drawing has its own colours; print is as it was"
+    def looks():
+        return {kind: set(page.eval_on_selector_all(
+            f'article {kind}', 'all => all.map(o => getComputedStyle(o)).map(o => `${o.filter}, ${o.padding} around`)'))
+            for kind in ('img.plot', 'img.photo', 'svg.drawing')}
+
+    page.goto((site/'nbs'/'01_conv_layer.html').as_uri())
+    plain = looks()
+    assert all(found == {'none, 0px around'} for found in plain.values())
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert looks() == {'img.plot': {'invert(1) hue-rotate(180deg), 0px around'},
+                       'img.photo': {'brightness(0.9), 0px around'}, 'svg.drawing': {'none, 0px around'}}
+    shot = Image.open(BytesIO(page.locator('img.plot').first.screenshot())).convert('RGB')
+    around = re.findall(r'\d+', page.evaluate('getComputedStyle(document.body).backgroundColor'))
+    assert all(abs(here-int(there)) <= 1 for here, there in zip(shot.getpixel((9, 9)), around, strict=True)), around
+    page.emulate_media(media='print')
+    assert looks() == plain
 
 
 @needs_browser
