@@ -33,6 +33,7 @@ nb_output_stderr = 'remove'
 nb_render_markdown_format = 'myst'
 nb_ipywidgets_js = {}
 html_math_renderer = 'mathml'
+html_scaled_image_link = False
 add_module_names = False
 toc_object_entries_show_parents = 'hide'
 copybutton_exclude = '.linenos, .gp, .go'

@@ -130,6 +130,14 @@ def _bytes(text):
     try: return text.encode('utf-8', 'surrogateescape')
     except UnicodeEncodeError: return text.encode('utf-8', 'backslashreplace')  # halves of letters, from no disk
 
+# %% ../nbs/92_command.ipynb #x043
+def _refuse_faults(faults, read, n):
+    "Name images that could not be read, three at most"
+    first = ', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])
+    more = f" and {len(faults)-3} more" if len(faults)>3 else ''
+    raise CourseError(f"{n-read} of {n} images cannot be read: {first}{more}; "
+                      "check the names, or leave them out")
+
 # %% ../nbs/92_command.ipynb #840f89f8
 def predict(
     given:dict, # Options as given
@@ -154,11 +162,7 @@ def predict(
         import pandas as pd
         write_whole(given['csv'], _bytes(pd.concat(tables).to_csv()))
         say(f"{read} images in {given['csv']}")
-    if faults:
-        first = ', '.join(f'{fn} ({why})' for fn,why in list(faults.items())[:3])
-        more = f" and {len(faults)-3} more" if len(faults)>3 else ''
-        raise CourseError(f"{len(files)-read} of {len(files)} images cannot be read: {first}{more}; "
-                          "check the names, or leave them out")
+    if faults: _refuse_faults(faults, read, len(files))
 
 # %% ../nbs/92_command.ipynb #8989ed4b
 def _table_lines(table):

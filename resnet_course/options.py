@@ -67,8 +67,8 @@ def net_options(add): # `add_argument` of a parser
         help=f"channels of a ResNet's stem, a multiple of 4, {limits_of('width')} (default 64)")
 
 # %% ../nbs/92_command.ipynb #c014
-def train_options(add): # `add_argument` of a parser
-    "The options of `train`"
+def _recipe_options(add):
+    "The options of `train` that change its recipe"
     add('--data', type=path, metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
     add('--recipe', choices=['fast','book','laptop'],
@@ -87,6 +87,11 @@ def train_options(add): # `add_argument` of a parser
         help=f"images in a batch, {limits_of('bs')}")
     add('--validate', type=_when, metavar='{every,last,N}',
         help="after every epoch (default), only the last, or the last N: an epoch without takes less time")
+
+# %% ../nbs/92_command.ipynb #x042
+def train_options(add): # `add_argument` of a parser
+    "The options of `train`"
+    _recipe_options(add)
     add('--seed', type=number('seed'), metavar='N', help=f"{limits_of('seed')} (default 0)")
     add('--precision', choices=['auto','fp32','bf16','fp16'], help="default auto: what the device computes fastest")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")

@@ -48,6 +48,34 @@ def _in_evaluation(model):
     finally:
         for m,mode in modes: m.training = mode
 
+# %% ../nbs/91_run.ipynb #v075
+def _check_request(spec, files, bs):
+    "Refuse what is no list of images, no number of them, or a net for other images"
+    if isinstance(files, (str,bytes,os.PathLike)) or not hasattr(files, '__iter__'):
+        raise CourseError(f"files={files!r} is no list; give a list of files or images, or take predict for one")
+    if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
+    if (n_in := spec.get('net_options', {}).get('n_in', 3))!=3:
+        raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
+
+# %% ../nbs/91_run.ipynb #v076
+@torch.inference_mode()
+def _judge(model, batch, images, device, one_at_a_time):
+    "Class probabilities of images that have been read"
+    x = torch.stack(images)
+    with nullcontext() if device.type=='cpu' else one_at_a_time:
+        p = model(batch(x.to(device)).as_subclass(torch.Tensor)).softmax(-1).cpu()
+    if not p.isfinite().all():
+        raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
+                          "training diverged; take another model file, or train again")
+    return p
+
+# %% ../nbs/91_run.ipynb #v077
+def _table(found, names, classes):
+    "A row for each image that was judged, as `(places, probabilities)` of each batch"
+    order,rows = [i for part,_ in found for i in part],[p for _,p in found if len(p)]
+    probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(classes)), np.float32)
+    return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), classes)
+
 # %% ../nbs/91_run.ipynb #4b94861e
 @torch.inference_mode()
 def predict_many(
@@ -58,11 +86,7 @@ def predict_many(
     faults:dict|None=None, # Filled with `{file: reason}` of unreadable images, which get no row; `None`: stop at them
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
-    if isinstance(files, (str,bytes,os.PathLike)) or not hasattr(files, '__iter__'):
-        raise CourseError(f"files={files!r} is no list; give a list of files or images, or take predict for one")
-    if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
-    if (n_in := spec.get('net_options', {}).get('n_in', 3))!=3:
-        raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
+    _check_request(spec, files, bs)
     (item,batch),files,broken = _pipelines(spec), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
     bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
@@ -71,27 +95,18 @@ def predict_many(
     def read(i):
         try: return i, item(RGBImage.create(files[i]))
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
-    @torch.inference_mode()
     def judge(first):
         torch.set_num_threads(max(1, threads//workers))  # of this worker
         there = [r for i in range(first, min(first+bs, len(files))) if (r := read(i))]
-        if not there: return [], torch.empty(0, len(spec['classes']))
-        x = torch.stack([x for _,x in there])
-        with nullcontext() if device.type=='cpu' else one_at_a_time:
-            p = model(batch(x.to(device)).as_subclass(torch.Tensor)).softmax(-1).cpu()
-        if not p.isfinite().all():
-            raise CourseError("the net's answers are not finite numbers, so its weights are harmed or their "
-                              "training diverged; take another model file, or train again")
-        return [i for i,_ in there], p
+        if not there: return [], torch.empty(0)
+        return [i for i,_ in there], _judge(model, batch, [x for _,x in there], device, one_at_a_time)
     try:
         with ThreadPoolExecutor(workers) as pool, _in_evaluation(model):
             found = list(pool.map(judge, range(0, len(files), bs)))
     finally: torch.set_num_threads(threads)
-    order,rows = [i for part,_ in found for i in part],[p for _,p in found]
     if faults is None: refuse_broken(broken, len(files))
     else: faults.update(broken)
-    probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(spec['classes'])), np.float32)
-    return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), spec['classes'])
+    return _table(found, names, spec['classes'])
 
 # %% ../nbs/91_run.ipynb #00d9e2d4
 def labelled_images(

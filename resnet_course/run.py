@@ -63,6 +63,14 @@ class FiniteLoss(Callback):
         raise CancelFitException
 
 # %% ../nbs/91_run.ipynb #c023
+def _line(row, n_epoch):
+    "An epoch as the report has it"
+    seen = row['accuracy']==row['accuracy']
+    valid = f"valid loss {row['valid_loss']:.3f}  accuracy {row['accuracy']:.1%}  " if seen else ''
+    return (f"epoch {row['epoch']}/{n_epoch}  size {row['size']}  train loss {row['train_loss']:.3f}  {valid}"
+            f"{row['seconds']:.0f} s")
+
+# %% ../nbs/91_run.ipynb #v073
 class SaveRun(Callback):
     "Seed each epoch, and after it write checkpoint, history and model"
     order = 55  # after fastai's Recorder, whose row it keeps
@@ -83,16 +91,18 @@ class SaveRun(Callback):
 
     def after_epoch(self):
         if self.epoch<self.start: return  # skipped: it was done before the resume
-        losses = [nan if v is None else float(v) for v in self.recorder.values[-1]]
-        losses += [nan]*(3-len(losses))  # an epoch may be without validation
-        seconds,size = time.perf_counter()-self.began,self.recipe.sizes[self.epoch]
-        lr = float(self.opt.hypers[-1]['lr'])
-        self.rows.append(r := dict(zip(COLUMNS, [self.epoch+1, *losses[:3], seconds, lr, size], strict=True)))
+        self.rows.append(self._row(self.recorder.values[-1]))
         self.learn.save_state(self)
-        seen = r['accuracy']==r['accuracy']
-        valid = f"valid loss {r['valid_loss']:.3f}  accuracy {r['accuracy']:.1%}  " if seen else ''
-        self.report(f"epoch {r['epoch']}/{self.n_epoch}  size {size}  train loss {r['train_loss']:.3f}  {valid}"
-                    f"{seconds:.0f} s")
+        self.report(_line(self.rows[-1], self.n_epoch))
+
+# %% ../nbs/91_run.ipynb #v074
+@patch
+def _row(self:SaveRun, values):
+    "This epoch as a row of the history"
+    losses = [nan if v is None else float(v) for v in values]
+    losses += [nan]*(3-len(losses))  # an epoch may be without validation
+    seconds,size,lr = time.perf_counter()-self.began,self.recipe.sizes[self.epoch],float(self.opt.hypers[-1]['lr'])
+    return dict(zip(COLUMNS, [self.epoch+1, *losses[:3], seconds, lr, size], strict=True))
 
 # %% ../nbs/91_run.ipynb #f36f0c47
 @patch

@@ -57,6 +57,13 @@ def test_lazy_names():
     with pytest.raises(AttributeError): _ = resnet_course.nothing
 
 
+def test_callbacks_can_be_imported_from_where_they_were():
+    from resnet_course import callbacks, fast, step
+    for name in callbacks.__all__:
+        assert name in step.__all__ and name in fast.__all__
+        assert getattr(step, name) is getattr(fast, name) is getattr(callbacks, name)
+
+
 def test_addresses_follow_settings():
     "The repository's address stands in settings.ini; where a notebook must write it out, it is the same"
     owner_and_name = SETTINGS['git_url'].removeprefix('https://github.com/')
@@ -115,7 +122,7 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
     *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench', 'nbs')),
 ])
 def test_every_import_is_declared(folder, keys):
-    homes = [folder, *(['bench', 'docs/_ext'] if folder == 'tests' else [])]  # what tests put on their path
+    homes = [folder, *(['bench', 'tools', 'docs/_ext'] if folder == 'tests' else [])]  # what tests put on their path
     own = {'resnet_course', 'conftest'}.union(f.stem for home in homes for f in (ROOT/home).glob('*.py'))
     own |= set(sys.stdlib_module_names)
     distributions = packages_distributions()

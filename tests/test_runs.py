@@ -65,14 +65,14 @@ def test_a_folder_has_one_writer(images, tmp_path, resume):
 
 def test_two_that_begin_at_once(images, tmp_path, monkeypatch):
     "Both found the folder free; the second is refused though the first has written nothing yet"
-    from resnet_course import recipes
-    make_data = recipes.make_data
+    from resnet_course import fitting
+    make_data = fitting.make_data
 
     def late(*args):
         monkeypatch.undo()
         return first.append(fit(TINY, images, tmp_path/'run')) or make_data(*args)
     first = []
-    monkeypatch.setattr(recipes, 'make_data', late)
+    monkeypatch.setattr(fitting, 'make_data', late)
     with pytest.raises(CourseError, match='already holds a run'): fit(replace(TINY, seed=5), images, tmp_path/'run')
     assert read_config(tmp_path/'run')['recipe']['seed'] == 0 and len(first) == 1
 

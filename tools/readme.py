@@ -13,6 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTE = '<!-- Made from index.ipynb by tools/readme.py; edit that. -->'
 
 
+def image(path, alt, width):
+    "As wide as the notebook shows it: of a figure at twice the pixels, Markdown alone would show them all"
+    alt_text = alt.replace('"', '&quot;')
+    return f'<img src="{path}" width="{width}" alt="{alt_text}">' if width else f'![{alt}]({path})'
+
+
 def render(nb):
     "Markdown text, and the pictures it shows as `{path: bytes}`"
     parts, pictures = [NOTE], {}
@@ -26,11 +32,11 @@ def render(nb):
         for out in cell.outputs:
             data = out.get('data', {})
             if 'text/markdown' in data: parts.append(data['text/markdown'])
-            elif 'image/png' in data:
-                path = f'docs/images/readme-{len(pictures)}.png'
-                pictures[path] = base64.b64decode(data['image/png'])
+            elif kind := next((k for k in ('image/png', 'image/jpeg') if k in data), None):
+                path = f"docs/images/readme-{len(pictures)}.{kind.removeprefix('image/')}"
+                pictures[path] = base64.b64decode(data[kind])
                 told = [d[8:].strip().strip('"') for d in directives if d.startswith('fig-alt:')]
-                parts.append(f"![{cell.metadata.get('alt', '') or next(iter(told), '')}]({path})")
+                parts.append(image(path, next(iter(told), ''), out.metadata.get(kind, {}).get('width')))
             elif text := out.get('text') or data.get('text/plain'): parts.append(f'```\n{text.rstrip()}\n```')
     return '\n\n'.join(parts) + '\n', pictures
 

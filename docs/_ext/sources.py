@@ -70,12 +70,13 @@ def show(cell):
     if 'echo: false' in directives: tags.append('remove-input')
     elif aside(source, directives): tags.append('hide-input')
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
+    looks = 'photo' if 'photo' in directives else 'plot'  # which tells what the dark does to it
     for data in (out.get('data', {}) for out in cell['outputs']):
         data.pop(Claim.mime, None)
         drawing = ''.join(data.get('image/svg+xml', ''))  # as an image it could not follow the page's mode
         if 'class="drawing"' in drawing: data['text/html'] = drawing
     return {**cell, 'source': source, 'outputs': [o for o in cell['outputs'] if not blank(o)],
-            'metadata': {'tags': tags, 'mystnb': {'image': {'alt': alt}}}}
+            'metadata': {'tags': tags, 'mystnb': {'image': {'alt': alt, 'classes': looks}}}}
 
 
 def contents():
