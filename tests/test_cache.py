@@ -100,6 +100,7 @@ def test_a_batch_is_a_copy(small, monkeypatch):
 
 # -- reading
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason="reads what is resident from /proc")
 def test_opening_reads_no_pixels(small, monkeypatch):
     def resident():

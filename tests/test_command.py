@@ -116,6 +116,7 @@ def test_a_run_that_validates_at_the_end_says_so(command, small, tmp_path):
     assert command('train', '--resume', '--out', tmp_path/'run', '--validate', 'every')[0] == 2
 
 
+@pytest.mark.slow
 def test_cost_takes_little_more_than_torch():
     "Not fastai, and not the seconds of imports with which torch computes shapes alone"
     code = ("import sys; from resnet_course.cli import main; main(['cost', 'resnet50', '--size', '224']); "
@@ -136,6 +137,7 @@ def test_every_command_has_help(command):
         assert status == 0 and out.startswith(f'usage: resnet-course {name}')
 
 
+@pytest.mark.slow
 def test_archs(command):
     "A line for each net, in the numbers of its cost table"
     from resnet_course.cost import cost_table
@@ -149,7 +151,7 @@ def test_archs(command):
 
 
 @pytest.mark.parametrize('name', [
-    'nin', 'googlenet', slow('wide_resnet50_2'), slow('resnext50_32x4d'), slow('seresnet50'), slow('resnetv2_50'),
+    'nin', slow('googlenet'), slow('wide_resnet50_2'), slow('resnext50_32x4d'), slow('seresnet50'), slow('resnetv2_50'),
     slow('densenet121'), 'squeezenet1_0', 'mobilenet_v2'])
 def test_train_and_predict_by_name(command, small, tmp_path, name):
     words = ['--epochs', '1', '--size', '32', '--presize', '32', '--bs', '12', '--workers', '0']
@@ -362,8 +364,8 @@ def test_a_wrong_recipe_of_a_run_is_named_with_its_file(refused, done, tmp_path)
     assert f'{file}: net_options' in refused('train', '--out', tmp_path/'run', '--resume')
 
 
-@pytest.mark.parametrize('words', ['--progressive 32,48 --size 48 --epochs 2', '--progressive 32,48 --epochs 3',
-                                   '--recipe laptop --size 32', '--recipe book --size 32 --skip-broken'])
+@pytest.mark.parametrize('words', ['--progressive 32,48 --size 48 --epochs 2', slow('--progressive 32,48 --epochs 3'),
+                                   slow('--recipe laptop --size 32'), '--recipe book --size 32 --skip-broken'])
 def test_the_same_words_once_more(command, small, tmp_path, words):
     words = ['train', '--data', small, '--out', tmp_path/'run', '--layers', '1,1,1,1', '--width', '8', '--bs', '8',
              '--presize', '48', *words.split()]

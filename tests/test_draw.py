@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, slow
 from torch import nn
 
 from resnet_course.bottleneck import bottleneck
@@ -118,7 +118,10 @@ def empty(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize('name', list_models())
+LARGE = 'resnet101', 'resnet152', 'googlenet', 'densenet121'
+
+
+@pytest.mark.parametrize('name', [slow(n) if n in LARGE else n for n in list_models()])
 def test_each_net_of_the_course_can_be_drawn(name, empty):
     net = empty(create_model, name, 7)
     net.train()

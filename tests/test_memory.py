@@ -41,6 +41,7 @@ def test_the_command_keeps_memory_unless_it_trains_as_the_book_does(small, tmp_p
     assert done.stdout.split()[-1] == str(recipe == 'book')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('does, says', [
     ('conftest.LIMIT_GB = 0.001', 'the tests took more than 0.001 GB'),
     pytest.param('ctypes.CDLL(None).mallopt(-4, 0)', 'a test made this process keep its memory', marks=glibc),

@@ -232,6 +232,7 @@ def test_figure_of_any_number_of_classes(n, labels):
     assert len(fig.axes[0].texts) == (n**2 if n <= 50 else 0) and max(fig.get_size_inches()) <= (25 if n <= 50 else 11)
 
 
+@pytest.mark.slow
 def test_figure_of_many_classes_takes_little_memory():
     figure_of(2)
     tracemalloc.start()
@@ -248,6 +249,7 @@ def test_neighbours_share_a_cell_beyond_a_thousand():
         assert fig.axes[0].images[0].get_array().sum() == n
 
 
+@pytest.mark.slow
 def test_figure_with_any_name(capsys):
     "Not a warning (they are errors in these tests), not a word on standard error"
     names = ['$a_b$', '$', '\\alpha $x', '\x1b[31mred', os.fsdecode(b'caf\xe9'), '中文名字', '日本語'*30, 'العربية',

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 import resnet_course
@@ -49,6 +50,7 @@ def mypy(folder, code):
     return {int(line): text for line, text in re.findall(r'^user.py:(\d+): error: (.*)$', said.stdout, re.M)}
 
 
+@pytest.mark.slow
 def test_mypy_passes_right_lines_and_finds_wrong_ones(tmp_path):
     found = mypy(tmp_path, USER + '\n'.join(WRONG) + '\n')
     first = USER.count('\n') + 1
