@@ -21,6 +21,7 @@ from safetensors.torch import save as safetensors_bytes
 from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
 from .errors import CourseError
 from .files import cache_home, is_ours, remove_parts, write_whole
+from .folders import has_classes
 
 # %% ../nbs/96_cache.ipynb #b513367f
 def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_size=8).hexdigest()
@@ -46,7 +47,7 @@ def _folder_for(root, items):
 def cache_folder(
     source, # As in `get_data`, or `ImageFiles`
 ) -> Path:
-    "Where decoded images are kept: in a hidden folder beside `train/` and `val/`, else in this user's cache folder"
+    "Where decoded images are kept: in a hidden folder beside the folders of images, else in this user's cache folder"
     if isinstance(source, ImageFiles): return _folder_for(source.root, source.items)
     return _folder_for(find_data(source, download=False), ())
 
@@ -266,8 +267,9 @@ def remove_cache(
 ) -> int: # Bytes given back
     "Delete the decoded images of `source`: only what the cache has made, nothing behind a link; what stays is named"
     root = None if isinstance(source, ImageFiles) else find_data(source, download=False)
-    if root and not ((root/'train').is_dir() and (root/'val').is_dir()):
-        raise CourseError(f"{root} holds no data set (no train/ and val/); give the folder that was trained on")
+    if root and not (((root/'train').is_dir() and (root/'val').is_dir()) or has_classes(root)):
+        raise CourseError(f"{root} holds no data set (no train/ and val/, no class folders with images); "
+                          "give the folder that was trained on")
     folder,kept,freed = cache_folder(source),{},0
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()): kept[folder] = 'not made by the course'
     elif folder.exists(): freed = _remove_ours(folder, kept)

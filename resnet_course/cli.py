@@ -63,7 +63,7 @@ def _told_again(out, given):
     config = read_config(out)
     try: recipe = read_recipe(config['recipe'])
     except CourseError as e: raise CourseError(f"{Path(out)/'config.json'}: {e}") from None
-    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False}
+    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False, 'valid': None}
     net = {'arch','layers','expansion','width'}
     together = {**dict.fromkeys(net, net), 'size': {'size','progressive'}}  # what one says hangs on the others
     for name in sorted(set(given)-{'data','device','workers'}):
@@ -84,11 +84,13 @@ def train(
     if resume and out is None: raise CourseError("--resume needs the folder of the run: add --out DIR")
     if resume: _told_again(out, given)
     from resnet_course import recipes
+    from resnet_course.data import image_files
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
     recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
     report = reporter()
+    if 'valid' in given and not resume: data = image_files(data, valid_pct=given['valid'], report=report)
     try:
         run = recipes.train(
             recipe, data, out, resume, report, device=given.get('device', 'auto'),
@@ -100,13 +102,14 @@ def train(
                      f"resnet-course train --out {typed(e.folder)} --resume")
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
     report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
-           *_next_step(run, read_config(run.folder)['data']))
+           *_next_step(run, read_config(run.folder)))
 
 # %% ../nbs/92_command.ipynb #c029
-def _next_step(run, data):
+def _next_step(run, config):
     "What to try after this run, in lines"
     yield f"next: resnet-course predict {typed(run.folder/'model.safetensors')} IMAGE"
-    sizes,again = run.recipe.sizes,f"resnet-course train --data {typed(data)}"
+    sizes,data,split = run.recipe.sizes,config['data'],config['split']
+    again = f"resnet-course train --data {typed(data)}" + (f" --valid {split['valid_pct']}" if split else '')
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:
         yield f"  or: grow the images, {again} --progressive {sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"
@@ -183,7 +186,7 @@ def evaluate(
     from resnet_course.train import pick_device
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
-    files,labels = labelled_images(given['data'], classes, say)
+    files,labels = labelled_images(given['data'], classes, say, given.get('valid'))
     preds,faults = [],{}
     for i in range(0, len(files), 512):
         preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()

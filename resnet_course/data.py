@@ -19,7 +19,7 @@ from .errors import CourseError, printable
 from .datasets import DATASETS, Dataset, digits_path, find_data, find_dataset, usual_place
 from .folders import class_name, left_out_line, list_images
 from .images import RGBImage, find_broken, image_fault, refuse_broken
-from .lists import read_lists
+from .lists import divide_images, read_lists
 
 # %% ../nbs/00_data.ipynb #ffa279e3
 _all_ = ['DATASETS', 'Dataset', 'digits_path', 'find_data', 'find_dataset', 'usual_place', 'list_images',
@@ -81,6 +81,7 @@ class ImageFiles:
     places:list = field(default_factory=list) # Where each item stood in the list it came from
     whole:bool = True # Nothing was skipped
     left_out:dict = field(default_factory=dict) # `{file: reason}` of what lies in the folder but is no image there
+    split:dict|None = None # How a folder without `val/` was divided: `valid_pct` and `seed`
 
     @property
     def items(self): return self.train + self.val
@@ -95,13 +96,13 @@ class ImageFiles:
         return item if isinstance(item := self.items[i], Path) else self.places[i] if self.places else i
 
 # %% ../nbs/00_data.ipynb #6f29212b
-def _folder_images(source, skip):
+def _folder_images(source, skip, split):
     "`ImageFiles` of a folder: the class of an image is the name of its folder"
     root,left_out = find_data(source),{}
-    files = list_images(root, skip, left_out)
+    files = divide_images(root, skip=skip, left_out=left_out, **split) if split else list_images(root, skip, left_out)
     labels = list(map(folder_class, files['train']+files['val']))
     return ImageFiles(find_dataset(source), root, files['train'], files['val'], labels, sorted(set(labels)),
-                      whole=not skip, left_out=left_out)
+                      whole=not skip, left_out=left_out, split=split)
 
 # %% ../nbs/00_data.ipynb #1b85a12d
 def _listed_images(source, files, labels, valid, valid_pct, seed, skip):
@@ -150,19 +151,23 @@ def image_files(
     files=None, # Instead of such a folder: image files, or images in memory
     labels=None, # The class of each of `files`
     valid=None, # Which of `files` are held out, a truth value each; `None`: a random share
-    valid_pct:float=0.2, # That share, of each class
+    valid_pct:float|None=None, # That share, of each class (0.2); given for a folder, it has no `train/` and `val/`
     seed:int=0, # Which share
     skip=(), # Files to leave out; of images in memory their positions
     report=warnings.warn, # Called with one line if other files of a folder are left out, since they are no images there
 ) -> ImageFiles:
     "List the images of `source`, once: whatever needs them takes the result in place of `source`"
-    if files is not None: return _listed_images(source, files, labels, valid, valid_pct, seed, skip)
-    if labels is not None or valid is not None or (valid_pct,seed)!=(0.2,0):
-        raise CourseError("labels=, valid=, valid_pct= and seed= go with files=; a folder says these by its names")
+    if files is not None:
+        return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip)
+    if labels is not None or valid is not None:
+        raise CourseError("labels= and valid= go with files=; a folder says these by its names")
+    if seed and valid_pct is None: raise CourseError(f"seed={seed} says which share is held out; add valid_pct=0.2")
+    if isinstance(source, ImageFiles) and valid_pct is not None:
+        raise CourseError(f"valid_pct={valid_pct} comes too late: these images are divided; leave it out")
     if source is None:
         raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
     if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
-    images = _folder_images(source, skip)
+    images = _folder_images(source, skip, None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed})
     if images.left_out: report(left_out_line(images.left_out, len(images.items)))
     return images
 

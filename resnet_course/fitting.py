@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from .build import make_data, make_net
 from .choices import precision_of
-from .data import ImageFiles, find_dataset, usable_images
+from .data import ImageFiles, find_dataset, image_files, usable_images
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .model_files import start_weights
@@ -82,7 +82,9 @@ def _go_on(recipe, data, folder, device, report, progress):
     config,checkpoint = _read_run(folder)
     if data is None and config['data']=='list':
         raise CourseError(f"{folder} was trained on a list of images; give it again as data=")
-    images = usable_images(config['data'] if data is None else data, config['skip_broken'], False, report, progress)
+    if not isinstance(data, ImageFiles):
+        data = image_files(config['data'] if data is None else data, report=report, **config['split'] or {})
+    images = usable_images(data, config['skip_broken'], False, report, progress)
     was = config['recipe']
     if recipe is not None: _check_same(fill_recipe(read_recipe(recipe), images.dataset, len(images.train)), was, folder)
     if (images.counts,images.classes)!=(config['counts'],config['classes']):
@@ -105,9 +107,9 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
     recipe,images = _begin(recipe, data, device, skip_broken, report, progress)
     check_apart('runs' if out is None else out, images)
     config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
-              'counts': images.counts, 'images': image_fingerprint(images, progress), 'skip_broken': skip_broken,
-              'device': device, 'precision': precision_of(recipe, device), 'options': {}, **about,
-              **environment(device)}
+              'counts': images.counts, 'images': image_fingerprint(images, progress), 'split': images.split,
+              'skip_broken': skip_broken, 'device': device, 'precision': precision_of(recipe, device),
+              'options': {}, **about, **environment(device)}
     dls = make_data(recipe, images, device, workers, progress)
     folder = new_folder(images.dataset.name) if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,9 @@ from .errors import CourseError
 LIMITS = { # Least and most
     'epochs': (1, 100_000), 'size': (32, 4_096), 'presize': (32, 4_096), 'bs': (2, 65_536), 'lr': (1e-30, 1e30),
     'wd': (0, 1_000), 'smoothing': (0, 0.999), 'min_scale': (0.01, 1), 'valid_scale': (0.1, 1),
-    'averaging': (0, 0.99999), 'average_from': (0, 1), 'validate': (1, 100_000), 'seed': (0, 2**63-1),
-    'version': (1, 1), 'layers': (1, 1_000), 'expansion': (1, 4), 'width': (4, 4_096), 'n_in': (1, 4_096),
-    'n_out': (1, 100_000), 'workers': (0, 4*(os.cpu_count() or 1))}
+    'averaging': (0, 0.99999), 'average_from': (0, 1), 'validate': (1, 100_000), 'valid_pct': (0.01, 0.99),
+    'seed': (0, 2**63-1), 'version': (1, 1), 'layers': (1, 1_000), 'expansion': (1, 4), 'width': (4, 4_096),
+    'n_in': (1, 4_096), 'n_out': (1, 100_000), 'workers': (0, 4*(os.cpu_count() or 1))}
 
 # %% ../nbs/98_models.ipynb #b32bc253
 def limits_of(

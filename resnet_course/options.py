@@ -71,6 +71,8 @@ def _recipe_options(add):
     "The options of `train` that change its recipe"
     add('--data', type=path, metavar='DATA',
         help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/")
+    add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE',
+        help="hold out this share of each class, e.g. 0.2; DATA is then a folder with a folder for each class")
     add('--recipe', choices=['fast','book','laptop'],
         help="fast (default), book: the book's own pipeline, or laptop: some ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
@@ -119,6 +121,8 @@ def evaluate_options(add): # `add_argument` of a parser
     add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
     add('data', type=path, metavar='DATA',
         help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
+    add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE',
+        help="as in train --valid: of DATA only what was held out there")
     add('--figure', type=path, metavar='FILE', help="where the confusion figure goes (default: beside the model)")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
@@ -203,7 +207,7 @@ def as_flags(
     options = {action.dest for action in _train_actions()} | {'out','resume'}
     def flag(m):
         name,value = m[1],m[2].strip("'")
-        if name=='pipeline': name = 'recipe'
+        name = {'pipeline': 'recipe', 'valid_pct': 'valid'}.get(name, name)
         if name not in options: return m[0]
         return f"--{name.replace('_','-')}" + ('' if value=='True' else f' {value}')
     return re.sub(r"(?<![^\s(])([a-z_]+)=([^\s;:,)]+)", flag, message)

@@ -128,7 +128,8 @@ def check_apart(
 ):
     "Refuse a folder in which its figures would be taken for images"
     there = Path(folder).resolve()
-    for place in [(images.root/split).resolve() for split in ('train','val')] if images.root else ():
+    places = () if not images.root else (images.root,) if images.split else (images.root/'train', images.root/'val')
+    for place in [p.resolve() for p in places]:
         if there.is_relative_to(place):
             raise CourseError(f"{folder} lies among the images (in {place}), and a run's figures would be taken for "
                               "some; take another out")
@@ -164,6 +165,9 @@ CONFIG = { # What a run is started with
         'numbers of images for train and val', lambda v: isinstance(v, dict) and set(v)=={'train','val'} and all(
             type(n) is int and n>0 for n in v.values())),
     'skip_broken': one_of(True, False), 'device': one_of('cpu','cuda','mps'), 'precision': one_of('fp32','bf16','fp16'),
+    'split': ('nothing, or a valid_pct and a seed', lambda v: v is None or (
+        isinstance(v, dict) and set(v)=={'valid_pct','seed'} and type(v['valid_pct']) is float and
+        0<v['valid_pct']<1 and type(v['seed']) is int)),
     'options': ENTRIES}
 
 # %% ../nbs/91_run.ipynb #062beeb4
@@ -179,6 +183,7 @@ def read_config(
     if not isinstance(config, dict) or config.get('schema')!=SCHEMA:
         raise CourseError(f"{folder} is a run of another version of resnet_course; finish it with that one, "
                           "or start again in another folder")
+    config.setdefault('split', None)  # which older runs do not have
     check_entries(config, CONFIG, f"{file} is no configuration of this course", fix)
     return config
 

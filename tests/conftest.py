@@ -49,6 +49,15 @@ def small(tmp_path, digits):
     return tmp_path/'small'
 
 
+@pytest.fixture
+def unsplit(tmp_path, digits):
+    "A folder for each class, nothing held out: 10 images of 3, 5 of 7, one of 9"
+    for label, n in (('3', 10), ('7', 5), ('9', 1)):
+        (tmp_path/'photos'/label).mkdir(parents=True)
+        for f in sorted((digits/'train'/label).iterdir())[:n]: shutil.copy(f, tmp_path/'photos'/label)
+    return tmp_path/'photos'
+
+
 @pytest.fixture(scope='session')
 def images(tmp_path_factory, digits):
     "As `small`, for tests that only read it"

@@ -434,6 +434,14 @@ def test_clean_fetches_nothing(refused, own_cache, tmp_path, monkeypatch, data):
     assert not own_cache.exists() and not (tmp_path/'fastai').exists()
 
 
+def test_clean_of_a_folder_without_val(command, unsplit, own_cache):
+    cached_images(image_files(unsplit, valid_pct=0.2), SIDE)
+    assert (unsplit/'.resnet_course').exists()
+    status, out, _ = command('clean', unsplit)
+    assert status == 0 and 'MB given back' in out and not (unsplit/'.resnet_course').exists()
+    assert len(list(unsplit.rglob('*.png'))) == 16
+
+
 def test_clean_of_no_data_set(refused, small, tmp_path):
     cached_images(small, SIDE)
     shutil.move(small/'.resnet_course', tmp_path/'.resnet_course')

@@ -357,6 +357,44 @@ def test_told_again_on_another_machine_and_in_another_place(command, small, tmp_
     assert status == 0, err
 
 
+def test_a_folder_without_val(command, refused, unsplit, tmp_path):
+    "Divided by --valid, at a resume as at first, and judged by what was held out"
+    (unsplit/'9').rename(unsplit.parent/'9')
+    words, run = [*SMALL_NET, '--epochs', 1, '--valid', 0.2], tmp_path/'run'
+    assert 'is held out: --valid 0.2' in refused('train', '--data', unsplit, *words[:-2], '--out', run)
+    status, out, err = command('train', '--data', unsplit, *words, '--out', run)
+    assert status == 0, err
+    assert '12 training and 3 validation images in 2 classes' in out and f'--data {unsplit} --valid 0.2' in out
+    assert 'differs from the run' in refused('train', '--out', run, '--valid', 0.3, '--resume')
+    assert 'lies among the images' in refused('train', '--data', unsplit, *words, '--out', unsplit/'run')
+    model = run/'model.safetensors'
+    status, out, _ = command('evaluate', model, unsplit, '--valid', 0.2)
+    assert status == 0 and 'on 3 images' in out
+    assert 'on 15 images' in command('evaluate', model, unsplit)[1]
+    unsplit.rename(moved := tmp_path/'moved')
+    for more in ([], ['--valid', 0.2]):
+        status, _, err = command('train', '--data', moved, '--out', run, *more, '--resume')
+        assert status == 0, err
+
+
+def test_a_stopped_run_of_a_folder_without_val_goes_on(unsplit, tmp_path):
+    from tiny import TINY, fit, results
+
+    from resnet_course.data import image_files
+    from resnet_course.errors import CourseError
+    def stop(line):
+        if line.startswith('epoch 1'): raise KeyboardInterrupt
+    images = image_files(unsplit, valid_pct=0.2)
+    whole = fit(TINY, images, tmp_path/'whole')
+    with pytest.raises(KeyboardInterrupt): fit(TINY, images, tmp_path/'run', report=stop)
+    fit(None, None, tmp_path/'run', resume=True)
+    assert results(tmp_path/'run') == results(whole.folder)
+    config = json.loads((file := tmp_path/'run'/'config.json').read_text())
+    for split in ({'valid_pct': 2, 'seed': 0}, {'valid_pct': '0.2', 'seed': 0}, {'valid_pct': 0.2}, 0.2):
+        file.write_text(json.dumps(config | {'split': split}))
+        with pytest.raises(CourseError, match='split'): fit(None, None, tmp_path/'run', resume=True)
+
+
 def test_a_wrong_recipe_of_a_run_is_named_with_its_file(refused, done, tmp_path):
     shutil.copytree(done.folder, tmp_path/'run')
     config = json.loads((file := tmp_path/'run'/'config.json').read_text())

@@ -259,7 +259,7 @@ def test_share_out_of_range(table, wrong):
 def test_shares_and_masks_go_with_lists(small):
     "Nothing that is said is passed over"
     for said in ({'valid_pct': 0.5}, {'valid': [True]}, {'labels': ['3']}, {'seed': 3}):
-        with pytest.raises(CourseError, match='files='): image_files(small, **said)
+        with pytest.raises(CourseError, match=r'files=|of its own|says which'): image_files(small, **said)
 
 
 @pytest.mark.parametrize('change, says', [
@@ -706,3 +706,53 @@ def test_images_in_any_folder(small):
     files = images_in(small, left_out)
     assert files == sorted([*small.glob('*/*/*.png'), small/'more'/'deep'/'no suffix']) and len(files) == 33
     assert left_out == {small/'notes.txt': 'no image', small/'loop': 'a link to a folder'}
+
+
+# -- a folder without val/
+
+def test_a_share_of_each_class_is_held_out(unsplit):
+    "The same one each time; nothing is moved, and a class of one image stays for training"
+    images = image_files(unsplit, valid_pct=0.2)
+    assert images.counts == {'train': 13, 'val': 3} and images.classes == ['3', '7', '9']
+    assert sorted(f.parent.name for f in images.val) == ['3', '3', '7']
+    assert sorted(images.items) == sorted(f for f in unsplit.rglob('*.png'))
+    again, other = image_files(unsplit, valid_pct=0.2), image_files(unsplit, valid_pct=0.2, seed=1)
+    assert again.val == images.val != other.val and again.split == {'valid_pct': 0.2, 'seed': 0} != other.split
+    assert images.labels == [f.parent.name for f in images.items]
+    fewer = image_files(unsplit, valid_pct=0.2, skip=[images.train[0]])
+    assert len(fewer.items) == 15 and fewer.split == images.split
+
+
+def test_batches_of_a_divided_folder(unsplit, own_cache):
+    from resnet_course.fast import fast_data
+    for dls in (get_data(unsplit, 16, 16, bs=4, valid_pct=0.2, workers=0, device='cpu'),
+                fast_data(unsplit, 16, 16, bs=4, valid_pct=0.2, device='cpu')):
+        assert (dls.train.n, dls.valid.n) == (13, 3) and list(dls.vocab) == ['3', '7', '9']
+
+
+@pytest.mark.parametrize('make, pct, says', [
+    (lambda s: None, 0, 'valid_pct=0 is no share between 0 and 1'), (lambda s: None, 1., 'valid_pct=1.0 is no share'),
+    (lambda s: None, '0.2', 'valid_pct=0.2 is no share'),
+    (lambda s: None, 0.01, 'of 16 images in 3 classes holds none'),
+    (lambda s: (s/'empty').mkdir(), 0.2, "class 'empty' in {s} has no images"),
+    (lambda s: (s/'train').mkdir() or (s/'3').rename(s/'train'/'3'), 0.2, "{s} has train/ of its own; leave"),
+    (lambda s: shutil.copytree(s, s/'train') and shutil.copytree(s/'train', s/'val'), 0.2,
+     '{s} has train/ and val/ of its own; leave valid_pct=0.2 out')])
+def test_a_folder_that_cannot_be_divided(unsplit, make, pct, says):
+    make(unsplit)
+    with pytest.raises(CourseError) as e: image_files(unsplit, valid_pct=pct)
+    assert says.format(s=unsplit) in str(e.value)
+
+
+def test_train_may_be_a_class(unsplit):
+    (unsplit/'9').rename(unsplit/'train')
+    assert image_files(unsplit, valid_pct=0.2).classes == ['3', '7', 'train']
+
+
+def test_divided_once(small, unsplit):
+    with pytest.raises(CourseError, match='of its own'): image_files(small, valid_pct=0.2)
+    with pytest.raises(CourseError, match='of its own'): image_files('digits', valid_pct=0.2)
+    with pytest.raises(CourseError, match='comes too late'):
+        image_files(image_files(unsplit, valid_pct=0.2), valid_pct=0.3)
+    with pytest.raises(CourseError, match='seed=1 says which share'): image_files(small, seed=1)
+    with pytest.raises(CourseError, match=r'is held out: valid_pct=0\.2'): image_files(unsplit)

@@ -55,10 +55,12 @@ def test_what_is_left_open_is_the_data_sets():
                                                                      mirror=False)
     assert fill_recipe(Recipe(), DATASETS['imagenette-320'], 9469) == Recipe(presize=320, sizes=(224,)*20, bs=64,
                                                                              mirror=True)
-    assert fill_recipe(Recipe(sizes=(192,)), Dataset('mine'), 40) == Recipe(presize=192, sizes=(192,), bs=40,
+    assert fill_recipe(Recipe(sizes=(192,)), Dataset('mine'), 40) == Recipe(presize=192, sizes=(192,), bs=8,
                                                                             mirror=True)
     assert fill_recipe(replace(TINY, mirror=False), DATASETS['imagenette-160'], 100) == replace(TINY, mirror=False)
     assert fill_recipe(Recipe(), Dataset('mine')).bs == 128
+    few = [fill_recipe(Recipe(), Dataset('mine'), n) for n in (5, 320, 2047, 2048)]  # four times the epochs, more steps
+    assert [(r.bs, len(r.sizes)) for r in few] == [(5, 20), (20, 20), (127, 20), (128, 5)]
     with pytest.raises(CourseError, match='bs=8 is more than the 7 training images'):
         fill_recipe(TINY, Dataset('mine'), 7)
 
