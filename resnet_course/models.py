@@ -25,7 +25,8 @@ from .limits import LIMITS, brief, check_limit, limits_of
 from .relatives import (
     densenet121, mobilenet_v2, resnetv2_50, resnext50_32x4d, seresnet50, squeezenet1_0, wide_resnet50_2)
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
-from .weights import IMAGENET_STATS, find_weights, load_weights, read_weights, restate
+from .weight_files import IMAGENET_STATS, find_weights, read_weights
+from .weights import load_weights, restate
 
 # %% ../nbs/98_models.ipynb #c006
 MODELS = {f.__name__: f for f in (
@@ -122,7 +123,7 @@ def _trained(name, weights, options, n_out):
     state,what = read_weights(w, own.state_dict())
     if 'stats' not in options and options.get('n_in', 3)==3 and (tuple(w.mean),tuple(w.sd))!=IMAGENET_STATS:
         options = {**options, 'stats': [list(w.mean),list(w.sd)]}
-    if n_out is None: n_out = [1000,*list(state.values())[-1].shape[:1]][-1]
+    if n_out is None: n_out = next((t.shape[0] for t in reversed(list(state.values())) if t.ndim), 1000)
     return w,state,what,n_out,options
 
 # %% ../nbs/98_models.ipynb #c013

@@ -211,6 +211,13 @@ def test_classes_of_a_net_by_name():
         assert create_model('resnet18').head.out_features == create_model('resnet18', None).head.out_features == 1000
 
 
+@pytest.mark.parametrize('name', ['nin', 'squeezenet1_0'])
+def test_weights_of_any_net_tell_their_classes(name):
+    theirs = create_model(name, 7)
+    assert load_weights(create_model(name, 7), theirs) == []
+    assert spec_of(create_model(name, weights=theirs), 'abcdefg', size=64)['net'] == name
+
+
 def test_a_file_decides_the_classes(tmp_path):
     theirs = shaken(create_model('resnet18', 7, width=8))
     torch.save(theirs.state_dict(), tmp_path/'w.pth')
