@@ -6,14 +6,15 @@
 __all__ = ['load_weights', 'state_like', 'Restate', 'restate', 'forward_features', 'body_head', 'reset_head', 'IMAGENET_STATS',
            'WEIGHTS', 'Weights', 'find_weights']
 
-# %% ../nbs/18_reuse.ipynb #2e3112df
+# %% ../nbs/18_reuse.ipynb #5dd2deae
+from pathlib import Path
 import torch
 from torch import nn
 from .errors import CourseError, printable
 from .heads import nin_block
 from .limits import check_limit
 from .pairing import head_names, pair_tensors
-from .weight_files import IMAGENET_STATS, WEIGHTS, Weights, find_weights, read_weights  # noqa: F401
+from .weight_files import IMAGENET_STATS, WEIGHTS, Weights, find_weights, own_weights, read_weights  # noqa: F401
 
 # %% ../nbs/18_reuse.ipynb #c19cbe47
 _all_ = ['IMAGENET_STATS', 'WEIGHTS', 'Weights', 'find_weights'] # passed on from their home
@@ -28,7 +29,17 @@ def _channels(t, n, what):
     if n==1: return t.sum(1, keepdim=True)
     return t.repeat(1, -(-n//3), 1, 1)[:, :n]*(3/n)
 
-# %% ../nbs/18_reuse.ipynb #1b5bfce7
+# %% ../nbs/18_reuse.ipynb #2fa32f97
+def _check_stats(model, weights):
+    "Refuse weights that learned from images normalised in another way than the net will see them"
+    stem = getattr(model, 'stem', None)
+    if stem is None or next(stem.parameters()).shape[1]!=3: return  # no net of the course, or not for its images
+    seen,learned = getattr(stem, 'stats', IMAGENET_STATS),(tuple(weights.mean),tuple(weights.sd))
+    if seen!=learned:
+        raise CourseError(f"weights learned with mean and sd {learned}, and the net sees {seen}; make it by "
+                          "create_model(name, weights=...), or give the state dict alone")
+
+# %% ../nbs/18_reuse.ipynb #0813285e
 def load_weights(
     model:nn.Module, # Changed in place
     weights, # A `.safetensors` or `.pth` file, a state dict, a net, or `Weights`; of the same net, under any names
@@ -38,6 +49,8 @@ def load_weights(
     ours = model.state_dict()
     if any(t.is_meta for t in ours.values()):
         raise CourseError("the net is on the meta device, where tensors hold no numbers; make it on a real device")
+    if isinstance(weights, (str,Path)): weights = own_weights(weights) or weights
+    if isinstance(weights, Weights): _check_stats(model, weights)
     theirs,called = read_weights(weights, ours)
     pairs,unused = pair_tensors(ours, theirs, what := what or called)
     new,head,first = {},head_names(list(pairs)),next(iter(pairs))
@@ -78,7 +91,7 @@ class Restate(nn.Module):
         return torch.stack([x[:,i]*scale+shift for i,(scale,shift) in enumerate(self.factors)], 1)
     def extra_repr(self): return f'scale and shift {self.factors}'
 
-# %% ../nbs/18_reuse.ipynb #5fac5535
+# %% ../nbs/18_reuse.ipynb #f9db0839
 def restate(
     model:nn.Module, # Changed in place: its stem begins with a `Restate`
     mean, # As in `Restate`
@@ -89,6 +102,7 @@ def restate(
     parts = dict(stem.named_children())
     for name in parts: delattr(stem, name)
     for name,part in {'restate': Restate(mean, sd), **parts}.items(): stem.add_module(name, part)
+    stem.stats = tuple(mean),tuple(sd)
     return model
 
 # %% ../nbs/18_reuse.ipynb #3a815458

@@ -255,7 +255,7 @@ def test_lite0_is_timm_s():
     "With the real weights, in odd sizes and even, one image and three"
     w = find_weights('efficientnet_lite0', 'imagenet')
     ours, theirs = create_model('efficientnet_lite0').eval(), timm.create_model('tf_efficientnet_lite0').eval()
-    assert load_weights(ours, w) == [] and load_weights(theirs, w) == []
+    assert load_weights(ours, w.file()) == [] and load_weights(theirs, w) == []
     for size, n in ((32, 1), (65, 3), (97, 1), (224, 1)):
         x = torch.randn(n, 3, size, size)
         assert torch.equal(ours(x), theirs(x)), size
@@ -414,3 +414,20 @@ def test_our_own_file_of_another_net(tmp_path):
     assert again.weights.classes == ('a', 'b', 'c') and same(states(again), states(model))
     with pytest.raises(CourseError, match=r"'resnet18'.*resnet34"):
         create_model('resnet34', weights=tmp_path/'m.safetensors')
+
+
+def test_weights_go_into_no_net_that_would_show_them_other_images(tmp_path):
+    "Whose mean and sd are known must find them in the net; a state dict alone says nothing, and goes in"
+    stats = {'mean': (.5,)*3, 'sd': (.5,)*3}
+    plain, ours = create_model('resnet18', 3, width=8), create_model('resnet18', 3, width=8)
+    w = Weights('resnet18', plain, tuple('abc'), size=32, **stats)
+    model = create_model('resnet18', weights=w, width=8)
+    save_model(tmp_path/'m.safetensors', model, spec_of(model))
+    before = states(ours)
+    for weights in (w, tmp_path/'m.safetensors', str(tmp_path/'m.safetensors')):
+        with pytest.raises(CourseError, match=r'\(0.5, 0.5, 0.5\).*create_model') as e: load_weights(ours, weights)
+        assert '\n' not in str(e.value) and same(states(ours), before)
+        assert load_weights(model, weights) == []
+        assert load_weights(create_model('resnet18', 3, width=8, n_in=1), weights) == []
+    with pytest.raises(CourseError, match=r'0\.485'): load_weights(model, Weights('resnet18', plain))
+    assert load_weights(ours, plain) == []
