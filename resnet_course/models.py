@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'list_models', 'model_options', 'check_net', 'create_model', 'build_model', 'without_numbers', 'empty_model',
-           'step_bytes', 'modern_keys']
+           'step_bytes', 'spec_of', 'modern_keys']
 
 # %% ../nbs/98_models.ipynb #c003
 import difflib, inspect
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatch
+from inspect import isfunction
+from pathlib import Path
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from .cost import cost_table
+from .efficientnet import efficientnet_lite0
 from .errors import CourseError
 from .heads import nin
 from .inception import googlenet
@@ -21,11 +25,13 @@ from .limits import LIMITS, brief, check_limit, limits_of
 from .relatives import (
     densenet121, mobilenet_v2, resnetv2_50, resnext50_32x4d, seresnet50, squeezenet1_0, wide_resnet50_2)
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from .weight_files import IMAGENET_STATS, find_weights, read_weights
+from .weights import load_weights, restate
 
 # %% ../nbs/98_models.ipynb #c006
 MODELS = {f.__name__: f for f in (
     resnet18, resnet34, resnet50, resnet101, resnet152, nin, googlenet, wide_resnet50_2, resnext50_32x4d, seresnet50,
-    resnetv2_50, densenet121, squeezenet1_0, mobilenet_v2)}
+    resnetv2_50, densenet121, squeezenet1_0, mobilenet_v2, efficientnet_lite0)}
 
 # %% ../nbs/98_models.ipynb #c008
 def list_models(
@@ -40,7 +46,8 @@ def _options(name):
     passed_on = inspect.signature(ResNet).parameters
     own = passed_on if name=='ResNet' else inspect.signature(MODELS[name]).parameters
     taken = [*own.values(), *(passed_on.values() if 'kwargs' in own else ())]
-    return {p.name: p.default for p in taken if p.name!='n_out' and (name=='ResNet' or p.kind==p.KEYWORD_ONLY)}
+    own = {p.name: p.default for p in taken if p.name!='n_out' and (name=='ResNet' or p.kind==p.KEYWORD_ONLY)}
+    return {**own, 'stats': None}
 
 # %% ../nbs/98_models.ipynb #c011
 def model_options(
@@ -48,6 +55,15 @@ def model_options(
 ) -> list:
     "Names of the options that a net takes besides `n_out`"
     return list(_options(name))
+
+# %% ../nbs/98_models.ipynb #b3bd8386
+def _check_stats(stats):
+    "Refuse what is no mean and sd of three channels"
+    def three(v): return isinstance(v, (list,tuple)) and len(v)==3 and all(type(x) in (int,float) for x in v)
+    ok = isinstance(stats, (list,tuple)) and len(stats)==2 and all(map(three, stats))
+    if not ok or not all(-1e6<x<1e6 for v in stats for x in v) or min(stats[1])<=1e-6:
+        raise CourseError(f"stats={brief(stats)} is no mean and sd of three channels; "
+                          "take e.g. [[0.5,0.5,0.5],[0.5,0.5,0.5]], or leave it out")
 
 # %% ../nbs/98_models.ipynb #3d8221fc
 def _check_option(name, value, usual):
@@ -65,6 +81,7 @@ def _check_option(name, value, usual):
     elif name=='expansion':
         if not whole(value) or value not in (1,4):
             raise CourseError(f"{shown} is neither 1 (basic blocks) nor 4 (bottlenecks)")
+    elif name=='stats': _check_stats(value)
     elif name in LIMITS:
         if not whole(value): raise CourseError(f"{shown} is no whole number; take {limits_of(name)}")
         if name=='width' and (value<low or value%4):
@@ -93,17 +110,42 @@ def check_net(
             raise CourseError(f"{net} takes no {str(name)[:60]}; leave it out, or choose among {', '.join(takes)}")
     if net=='ResNet' and 'layers' not in net_options:
         raise CourseError("net='ResNet' needs its layers; give net_options={'layers': [2,2,2,2]}, say")
-    for name,value in {**net_options, 'n_out': n_out}.items(): _check_option(name, value, takes.get(name))
+    for name,value in {**net_options, 'n_out': n_out}.items():
+        if name!='stats' or value is not None: _check_option(name, value, takes.get(name))
+    if net_options.get('stats') is not None and (n_in := net_options.get('n_in', 3))!=3:
+        raise CourseError(f"stats are of three channels, and n_in={n_in}; leave stats out")
+
+# %% ../nbs/98_models.ipynb #03d2e995
+def _trained(name, weights, options, n_out):
+    "`Weights`, their tensors and what to call them, classes, and options with the statistics that they ask for"
+    w = find_weights(name, weights)
+    with without_numbers(): own = create_model(name, **options)
+    state,what = read_weights(w, own.state_dict())
+    if 'stats' not in options and options.get('n_in', 3)==3 and (tuple(w.mean),tuple(w.sd))!=IMAGENET_STATS:
+        options = {**options, 'stats': [list(w.mean),list(w.sd)]}
+    if n_out is None: n_out = next((t.shape[0] for t in reversed(list(state.values())) if t.ndim), 1000)
+    return w,state,what,n_out,options
 
 # %% ../nbs/98_models.ipynb #c013
 def create_model(
     name:str, # One of `list_models()`, e.g. `'resnet50'` or `'mobilenet_v2'`, or `'ResNet'` with its `layers`
-    n_out:int=1000, # Classes
+    n_out:int|None=None, # Classes; `None`: those of the weights, or 1,000
+    weights=None, # Name of trained weights, a file, a state dict or `Weights`; as in `load_weights`
     **options, # What the net takes besides, e.g. `n_in=1`; see `model_options`
 ) -> nn.Module:
-    "Any net of the course by its name"
+    "Any net of the course by its name, with random weights or with trained ones"
+    check_net(name, options)
+    w = None
+    if weights is not None: w,state,what,n_out,options = _trained(name, weights, options, n_out)
+    n_out = 1000 if n_out is None else n_out
     check_net(name, options, n_out)
-    return (ResNet if name=='ResNet' else MODELS[name])(n_out, **options)
+    model = (ResNet if name=='ResNet' else MODELS[name])(n_out, **{k: v for k,v in options.items() if k!='stats'})
+    if options.get('stats') is not None: restate(model, *options['stats'])
+    if w is None: return model
+    load_weights(model, state, what)
+    model.weights = w if isinstance(w.file, (str,Path)) or isfunction(w.file) else replace(w, file=None)
+    model.made = {'net': name, 'net_options': options}
+    return model
 
 # %% ../nbs/98_models.ipynb #c018
 def build_model(
@@ -147,6 +189,28 @@ def step_bytes(
     total = cost_table(empty_model(spec, n_out), size).iloc[-1]
     weights,between = 4*int(total['params']), int(total['memory KB']*1024)*bs*itemsize//4
     return weights*(1+states)+max(weights, between)
+
+# %% ../nbs/98_models.ipynb #41218550
+def spec_of(
+    model:nn.Module, # From `create_model` with `weights`
+    classes=None, # Names of its classes; `None`: those of the weights
+    size:int|None=None, # Side of the images, pixels; `None`: as the weights say
+    presize:int|None=None, # Side to which an image is resized before its middle is taken; `None`: as the weights say
+) -> dict: # As `model_spec` gives it for a recipe
+    "What `predict` and `save_model` need to know of a net that began with trained weights"
+    if not hasattr(model, 'made'):
+        raise CourseError("this net was not made with weights; take create_model(name, weights=...)")
+    w,classes = model.weights,list(model.weights.classes if classes is None else classes)
+    n_out = next(p for p in reversed(list(model.parameters()))).shape[0]
+    if len(classes)!=n_out:
+        raise CourseError(f"{len(classes)} classes are named, and the net has {n_out}; give classes= their names")
+    functions = [name for name,value in model.made['net_options'].items() if callable(value)]
+    if functions: raise CourseError(f"{functions[0]} is a function, which no file can hold; save the state dict alone")
+    shown = size or w.size
+    if not shown: raise CourseError("nobody knows at which size the net learned; give size=, e.g. size=224")
+    before = presize or (w.presize if w.presize and not size else -(-shown*8//7))
+    return {**model.made, 'classes': classes, 'pipeline': 'fast', 'presize': before, 'size': shown,
+            'valid_scale': shown/before}
 
 # %% ../nbs/98_models.ipynb #c021
 def modern_keys(

@@ -146,15 +146,17 @@ class Residual(Parts):
 def inverted_residual(
     ni:int, # Channels in
     nf:int, # Channels out
-    stride:int=1, # Stride of the 3x3 convolution
+    stride:int=1, # Stride of the depthwise convolution
     *,
-    expand:int=6, # The 3x3 convolution has `expand*ni` channels
+    expand:int=6, # The depthwise convolution has `expand*ni` channels
+    ks:int=3, # Side of its kernel, odd
+    layer=ConvLayer, # Makes a layer, with what a `ConvLayer` takes
 ) -> nn.Sequential: # `(b,ni,h,w)` -> `(b,nf,ceil(h/stride),ceil(w/stride))`
     "Expand, convolve each channel, go back without activation; a skip where shapes agree (Sandler et al., 2018)"
     if expand<1: raise ValueError(f"expand={expand} would leave no channels; take 1 or more, e.g. 6")
     mid,act = expand*ni,nn.ReLU6
-    layers = [ConvLayer(mid, mid, 3, stride, groups=mid, act_cls=act), ConvLayer(mid, nf, 1, act_cls=None)]
-    if expand>1: layers.insert(0, ConvLayer(ni, mid, 1, act_cls=act))
+    layers = [layer(mid, mid, ks, stride, groups=mid, act_cls=act), layer(mid, nf, 1, act_cls=None)]
+    if expand>1: layers.insert(0, layer(ni, mid, 1, act_cls=act))
     return Residual(*layers) if ni==nf and stride==1 else nn.Sequential(*layers)
 
 # %% ../nbs/10_relatives.ipynb #c124

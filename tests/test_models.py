@@ -40,7 +40,8 @@ def test_list_models():
 def test_families_do_not_know_the_table():
     "Who imports whom has no circle among the modules of nets, and none is imported by name for what that does"
     nets = {f.stem: f.read_text() for f in FILES if f.stem in (
-        'layers', 'cost', 'heads', 'inception', 'resblock', 'bottleneck', 'resnet', 'relatives', 'models')}
+        'layers', 'cost', 'heads', 'inception', 'resblock', 'bottleneck', 'resnet', 'relatives', 'efficientnet',
+        'pairing', 'weight_files', 'weights', 'models')}
     trees = {name: ast.walk(ast.parse(text)) for name, text in nets.items()}
     imports = {name: {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module in nets}
                for name, tree in trees.items()}
@@ -58,6 +59,7 @@ def test_families_do_not_know_the_table():
     ('nin', {'aux': True}, 'takes no aux'),
     ('resnet18', {'width': 30}, 'width=30'),
     *[(name, {'pretrained': True}, 'no trained weights') for name in MODELS],
+    ('resnet18', {'stats': [0.5, 0.5]}, 'stats='),
 ])
 def test_a_wrong_option_is_named(name, options, says):
     with pytest.raises(ValueError, match=says): create_model(name, 10, **options)

@@ -12,7 +12,8 @@ PARAMETERS = {
     'resnet18': 11_708_744, 'resnet34': 21_816_904, 'resnet50': 25_576_264, 'resnet101': 44_568_392,
     'resnet152': 60_212_040,
     'wide_resnet50_2': 68_883_240, 'resnext50_32x4d': 25_028_904, 'seresnet50': 28_088_024, 'resnetv2_50': 25_549_352,
-    'densenet121': 7_978_856, 'squeezenet1_0': 1_248_424, 'mobilenet_v2': 3_504_872, 'googlenet': 6_624_904}
+    'densenet121': 7_978_856, 'squeezenet1_0': 1_248_424, 'mobilenet_v2': 3_504_872, 'googlenet': 6_624_904,
+    'efficientnet_lite0': 4_652_008}
 # seconds each
 DAILY = {'resnet18', 'resnet34', 'squeezenet1_0', 'mobilenet_v2'}
 WITHOUT_TWIN = {'nin'}  # neither library has it
@@ -23,6 +24,7 @@ SIZES = {'resnet18': (32, 64, 65, 97, 224), 'resnet50': (32, 65, 97, 160, 224),
 def reference(name):
     "The same net of a well-known library, with random weights"
     if name.removeprefix('resnet').isdigit(): return timm.create_model(name+'d')  # the book's stem and shortcuts
+    if name == 'efficientnet_lite0': return timm.create_model('tf_efficientnet_lite0')
     if hasattr(torchvision.models, name):
         kwargs = dict(aux_logits=False, transform_input=False, init_weights=False) if name == 'googlenet' else {}
         return getattr(torchvision.models, name)(**kwargs)
