@@ -103,8 +103,12 @@ def start_weights(
     file, # From `save_model`, of the same net
 ):
     "Put the weights of `file` into `model`; its last layer stays as it is where the classes are others"
-    source = load_model(file)[0].state_dict()
-    target = model.state_dict()
+    source,target = load_model(file)[0],model
+    seen,sees = (getattr(getattr(m, 'stem', None), 'stats', None) for m in (source,target))
+    if seen!=sees:
+        raise CourseError(f"weights={file} learned from images normalised in another way than this net will see them; "
+                          f"make it with net_options={{'stats': {seen}}}")
+    source,target = source.state_dict(),target.state_dict()
     head = list(target)[-2:]
     if list(source)!=list(target):
         raise CourseError(f"weights={file} is another net; start from one of the same net and options")

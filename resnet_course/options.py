@@ -76,6 +76,8 @@ def _recipe_options(add):
     add('--recipe', choices=['fast','book','laptop'],
         help="fast (default), book: the book's own pipeline, or laptop: some ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
+    add('--weights', type=path, metavar='FILE',
+        help="model.safetensors of a run with the same net, to start from; for other classes it gets a new head")
     add('--size', type=size, metavar='PX', help=f"side of the images in a batch, {limits_of('size')}")
     add('--presize', type=size, metavar='PX',
         help=f"side each image is resized to before a batch is cropped from it, {limits_of('presize')}")
@@ -182,7 +184,8 @@ def recipe_of(
     from resnet_course.data import find_dataset
     from resnet_course.recipes import RECIPES
     base = base or RECIPES[given.get('recipe', 'fast')]
-    same = 'presize','bs','lr','validate','seed','precision'  # options that are called like the fields they fill
+    # options that are called like the fields they fill
+    same = 'weights','presize','bs','lr','validate','seed','precision'
     change = {k: given[k] for k in same if k in given} | net_of(given, base)
     if {'epochs','size','progressive'} & set(given):
         change['sizes'] = _sizes_of(given, base.sizes or find_dataset(data_of(given)).sizes)

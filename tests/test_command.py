@@ -377,6 +377,21 @@ def test_a_folder_without_val(command, refused, unsplit, tmp_path):
         assert status == 0, err
 
 
+def test_weights_of_another_run(command, refused, done, small, tmp_path):
+    "Named on the command line, with a last layer of its own for other classes"
+    file, words = done.folder/'model.safetensors', [*SMALL_NET, '--epochs', 1, '--lr', 1e-9]
+    for name in ('3', '7'):
+        for split in ('train', 'val'): (small/split/name).rename(small/split/f'digit {name}')
+    status, _, err = command('train', '--data', small, *words, '--weights', file, '--out', tmp_path/'run')
+    assert status == 0, err
+    from safetensors.torch import load_file
+    was, now = load_file(file), load_file(tmp_path/'run'/'model.safetensors')
+    kernels = [k for k in was if was[k].ndim == 4]
+    assert kernels and all((was[k]-now[k]).abs().max() < 1e-6 for k in kernels)
+    assert 'another net' in refused('train', '--data', small, '--weights', file, '--out', tmp_path/'other')
+    assert '--weights' in refused('train', '--data', small, *words, '--weights', tmp_path/'none', '--out', tmp_path/'x')
+
+
 def test_a_stopped_run_of_a_folder_without_val_goes_on(unsplit, tmp_path):
     from tiny import TINY, fit, results
 

@@ -347,6 +347,18 @@ def test_weights_that_do_not_fit(done, images, tmp_path, wrong, says):
 
 
 @pytest.mark.slow
+def test_weights_that_saw_other_images(images, tmp_path):
+    "They learned with one normalisation, and the net sees another: never in silence"
+    half = [[0.5]*3, [0.5]*3]
+    options = {'width': 8, 'stats': half}
+    file = str(fit(replace(TINY, net='resnet18', net_options=options, sizes=(32,)), images, tmp_path/'run').folder
+               /'model.safetensors')
+    same = replace(TINY, net='resnet18', net_options=options, weights=file, sizes=(32,))
+    assert fit(same, images, tmp_path/'same').recipe.net_options == options
+    with pytest.raises(CourseError, match='normalised in another way'):
+        fit(replace(same, net_options={'width': 8}), images, tmp_path/'other')
+
+
 def test_weights_are_needed_at_the_start_alone(done, images, tmp_path):
     "A run goes on though the file it started from is gone"
     file = shutil.copy(done.folder/'model.safetensors', tmp_path/'start.safetensors')
