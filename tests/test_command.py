@@ -389,7 +389,7 @@ def test_weights_of_another_run(command, refused, done, small, tmp_path):
     kernels = [k for k in was if was[k].ndim == 4]
     assert kernels and all((was[k]-now[k]).abs().max() < 1e-6 for k in kernels)
     assert 'another net' in refused('train', '--data', small, '--weights', file, '--out', tmp_path/'other')
-    assert 'is no file' in refused('train', '--data', small, *words, '--weights', tmp_path/'none', '--out', tmp_path/'x')
+    assert 'is no file' in refused('train', '--data', small, *words, '--weights', tmp_path/'no', '--out', tmp_path/'x')
 
 
 def test_a_stopped_run_of_a_folder_without_val_goes_on(unsplit, tmp_path):
