@@ -81,7 +81,7 @@ def test_tricks_are_recipes(bench, small, tmp_path, monkeypatch):
     of = {name: read_recipe(v['recipe']) for name, v in record['variants'].items()}
     assert {r['variant'] for r in record['runs']} == set(of) == set(some)
     base = of['base']
-    assert (base.sizes, base.bs, base.mirror, base.net_options) == ((64,)*3, 24, True, {'width': 8})
+    assert (base.sizes, base.bs, base.mirror, base.net_options) == ((64,)*3, 8, True, {'width': 8})
     assert of['antialiased stem'] == replace(base, net='blurred18')
     assert of['growing images'] == replace(base, sizes=(32, 48, 64))
     assert of['moving average of weights'] == replace(base, averaging=0.98, average_from=0.)
