@@ -108,6 +108,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'resnet_course.cli._refuse_faults': ('command.html#_refuse_faults', 'resnet_course/cli.py'),
                                    'resnet_course.cli._table_lines': ('command.html#_table_lines', 'resnet_course/cli.py'),
                                    'resnet_course.cli._told_again': ('command.html#_told_again', 'resnet_course/cli.py'),
+                                   'resnet_course.cli._warn_of_known_images': ( 'command.html#_warn_of_known_images',
+                                                                                'resnet_course/cli.py'),
                                    'resnet_course.cli.archs': ('command.html#archs', 'resnet_course/cli.py'),
                                    'resnet_course.cli.clean': ('command.html#clean', 'resnet_course/cli.py'),
                                    'resnet_course.cli.cost': ('command.html#cost', 'resnet_course/cli.py'),

@@ -161,7 +161,8 @@ def image_files(
         return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip)
     if labels is not None or valid is not None:
         raise CourseError("labels= and valid= go with files=; a folder says these by its names")
-    if seed and valid_pct is None: raise CourseError(f"seed={seed} says which share is held out; add valid_pct=0.2")
+    if seed and valid_pct is None:
+        raise CourseError(f"seed={seed} says which share is held out; it goes with valid_pct= or files=")
     if isinstance(source, ImageFiles) and valid_pct is not None:
         raise CourseError(f"valid_pct={valid_pct} comes too late: these images are divided; leave it out")
     if source is None:

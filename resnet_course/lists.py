@@ -101,7 +101,7 @@ def divide_images(
            if (path/part).is_dir() and all(f.parent!=path/part for f in images_in(path/part))]
     if own:
         raise CourseError(f"{printable(path)} has {' and '.join(own)} of its own; leave valid_pct={valid_pct} out"
-                          + ('' if own[1:] else f", or give {printable(path/own[0])}"))
+                          + (', or give files= and labels=' if own[1:] else f", or give {printable(path/own[0])}"))
     classes = filled_classes(path, skip, left_out)
     files = [f for fs in classes.values() for f in fs]
     held = _held_out([name for name,fs in classes.items() for _ in fs], valid_pct, seed)

@@ -368,9 +368,10 @@ def test_a_folder_without_val(command, refused, unsplit, tmp_path):
     assert 'differs from the run' in refused('train', '--out', run, '--valid', 0.3, '--resume')
     assert 'lies among the images' in refused('train', '--data', unsplit, *words, '--out', unsplit/'run')
     model = run/'model.safetensors'
-    status, out, _ = command('evaluate', model, unsplit, '--valid', 0.2)
-    assert status == 0 and 'on 3 images' in out
-    assert 'on 15 images' in command('evaluate', model, unsplit)[1]
+    status, out, err = command('evaluate', model, unsplit, '--valid', 0.2)
+    assert status == 0 and 'on 3 images' in out and not err
+    status, out, err = command('evaluate', model, unsplit)
+    assert status == 0 and 'on 15 images' in out and 'were trained on; --valid 0.2' in err
     unsplit.rename(moved := tmp_path/'moved')
     for more in ([], ['--valid', 0.2]):
         status, _, err = command('train', '--data', moved, '--out', run, *more, '--resume')
