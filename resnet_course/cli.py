@@ -173,17 +173,6 @@ def _table_lines(table):
     table = table.rename(index=printable).assign(**{name: table[name].map(printable) for name in table.columns[-1:]})
     return table.to_string(float_format='{:.1%}'.format).splitlines()
 
-# %% ../nbs/92_command.ipynb #a5c0ffee
-def _warn_of_known_images(given):
-    "Say so if the folder was divided at training and all of it is asked about now"
-    from resnet_course.data import find_data
-    from resnet_course.run import read_config
-    try: config = read_config(Path(given['model']).parent)
-    except CourseError: return  # a model file away from its run
-    if 'valid' in given or not config['split'] or str(find_data(given['data']).resolve())!=config['data']: return
-    complain(f"resnet-course: most of these images were trained on; --valid {config['split']['valid_pct']} asks only "
-             "about those that were held out")
-
 # %% ../nbs/92_command.ipynb #b9adbe5b
 def evaluate(
     given:dict, # Options as given
@@ -194,6 +183,7 @@ def evaluate(
     from resnet_course.plots import plot_confusion, png_bytes
     from resnet_course.predict import class_table, labelled_images, predict_many
     from resnet_course.run import load_model
+    from resnet_course.run_folder import divided_at_training
     from resnet_course.train import pick_device
     model,spec = load_model(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
@@ -202,7 +192,8 @@ def evaluate(
     for i in range(0, len(files), 512):
         preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
     refuse_broken(faults, len(files))
-    _warn_of_known_images(given)
+    if 'valid' not in given and (share := divided_at_training(given['model'], given['data'])):
+        complain(f"resnet-course: most of these images were trained on; --valid {share} asks about the others alone")
     say(*_table_lines(class_table(labels, preds, classes)))
     say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
     beside = Path(given['model']).with_name(f"confusion-{short_name(find_dataset(given['data']).name)}.png")
