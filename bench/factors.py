@@ -4,6 +4,7 @@ from itertools import groupby
 
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds, combined_cos
 from timm.layers import BlurPool2d
 from torch import nn
 from torch.nn import functional as F
@@ -94,6 +95,17 @@ class Muon(Callback):
                 p.grad = None  # so the optimiser leaves it alone
 
 
+def straight(learn, epochs, lr, wd):
+    "`fit_one_cycle`, its rate up within a tenth of the run and then straight down to 0"
+    rate = combine_scheds([0.1, 0.9], [SchedLin(lr/25, lr), SchedLin(lr, 0)])
+    learn.fit(epochs, lr, wd=wd, cbs=ParamScheduler({'lr': rate, 'mom': combined_cos(0.25, 0.95, 0.85, 0.95)}))
+
+
+def scaled(sizes, scale):
+    "So many times the epochs at each size, to the nearest whole number, at least one"
+    return tuple(s for s, same in groupby(sizes) for s in [s]*max(1, int(len(list(same))*scale+0.5)))
+
+
 @dataclass(frozen=True)
 class Factor:
     "A change to today's recipe: what it is, and the parts of a run that it touches"
@@ -115,12 +127,19 @@ FACTORS = {
     'muon': Factor("Muon for the kernels, not SGD", callback=Muon),
     'whiten': Factor("whitened patches as a fixed first layer", net=whiten),
     'crops': Factor("crops from half of the area, not 0.35", dict(min_scale=0.5)),
-    'blocks': Factor("a block of group 1 moved to group 3", dict(net='ResNet')),  # see `recipe_of`
+    'blocks': Factor("a block of group 1 moved to group 3", dict(net='ResNet')),  # this and the next three: `recipe_of`
+    'rate': Factor("half again as high a learning rate"),
+    'longer': Factor("a fifth more epochs at each size"),
+    'small': Factor("four epochs more at 64 px for one less at 128 px"),
+    'straight': Factor("the rate up in a tenth of the run and straight down, not one cycle's cosine"),
 }
 
 
 def recipe_of(factors, today):
     "The recipe with these factors changed"
     recipe = replace(today, **{k: v for f in factors for k, v in FACTORS[f].recipe.items()})
-    if 'blocks' not in factors: return recipe
-    return replace(recipe, net_options={**today.net_options, 'layers': [1, 2, 3, 2]})
+    if 'rate' in factors: recipe = replace(recipe, lr=1.5*recipe.lr)
+    if 'small' in factors: recipe = replace(recipe, sizes=recipe.sizes[:1]*4 + recipe.sizes[:-1])
+    if 'longer' in factors: recipe = replace(recipe, sizes=scaled(recipe.sizes, 1.2))
+    if 'blocks' in factors: recipe = replace(recipe, net_options={**today.net_options, 'layers': [1, 2, 3, 2]})
+    return recipe

@@ -1,13 +1,16 @@
-"""Which of eleven changes to the laptop recipe pay? Many at once, by a fractional factorial, on training images alone.
+"""Which of fifteen changes to the laptop recipe pay? Many at once, by a fractional factorial, on training images alone.
 
-usage: python bench/screen.py screen --json FILE [--runs 32] [--report]
-       python bench/screen.py confirm --json FILE --choose FACTOR ... [--seeds 0 1 2 3 4] [--report]
+usage: python bench/screen.py screen --json FILE [--report]
+       python bench/screen.py confirm --json FILE (--choose FACTOR ... | --by FILE) [--budget 1.35] [--seeds 0 1 2 3 4]
+       python bench/screen.py score --json FILE (the same)
 
-1,500 training images are held out, of each class its share, and score what is trained on the others. The validation set
-is never opened. `screen`: in each run about half of the factors are changed, and each effect is a mean over all runs.
-With 16 runs an effect cannot be told from some interactions of two others; the 16 runs more of `--runs 32` are the
-opposite of the first and free it of those. `confirm`: today's recipe, the chosen one, and today's with as many epochs
-as cost the multiply-adds of the chosen one. Runs already in FILE are kept; `--report` only reads it.
+1,500 training images are held out, of each class its share, and score what is trained on the others. `screen`: in each
+of 32 runs about half of the factors are changed, and each effect is a mean over all runs, free of the interactions of
+any two others. `confirm`: today's recipe, the chosen one, and today's with as many epochs as cost the multiply-adds of
+the chosen one; with `--budget` those two have the epochs that cost so many times today's. `--by` chooses what paid in
+that screening: what gave at least a standard error more than epochs of the same cost. `score` is the end: the same
+three on all training images, and the only one that opens the validation set. Runs already in FILE are kept; `--report`
+only reads it.
 
 `--scale` multiplies the epochs at each size (64 px 9, 96 px 11, 128 px 5), to the nearest whole number, at least one.
 For cost alone, on a machine that is to be known: `--batches 20` ends each epoch after 20 batches.
@@ -17,18 +20,19 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 from functools import cache
-from itertools import combinations, groupby, product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import set_seed
 from scipy import stats
 from sklearn.model_selection import train_test_split
 
-from factors import FACTORS, AlternatingDL, Muon, recipe_of
+from factors import FACTORS, AlternatingDL, Muon, recipe_of, scaled, straight
 from gpu import FinishedClock
 from runner import Record, options, recorded
 from resnet_course.cache import CachedDL
@@ -54,15 +58,10 @@ def design(n, runs=16):
     return np.concatenate(mixed[:runs//16])
 
 
-def screened(runs):
+def screened():
     "`{name: the factors changed in it}`"
-    rows = design(len(FACTORS), runs)
+    rows = design(len(FACTORS), 32)
     return {f'run {i:02}': [f for f, on in zip(FACTORS, row, strict=True) if on > 0] for i, row in enumerate(rows, 1)}
-
-
-def scaled(sizes, scale):
-    "So many times the epochs at each size, to the nearest whole number, at least one"
-    return tuple(s for s, same in groupby(sizes) for s in [s]*max(1, int(len(list(same))*scale+0.5)))
 
 
 def tuning_split(source, n=HELD_OUT, seed=SPLIT_SEED):
@@ -119,7 +118,8 @@ def train(args, images, factors, recipe, seed):
     gc.collect()  # the graphs of the run before
     learn = learner(args, images, factors, recipe, seed, clock := FinishedClock(args.device))
     cost = macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr, wd=recipe.wd)
+    fit = straight if 'straight' in factors else Learner.fit_one_cycle
+    with learn.no_bar(), learn.no_logging(): fit(learn, len(recipe.sizes), recipe.lr, wd=recipe.wd)
     names, rows = ('train_loss', 'valid_loss', 'accuracy'), []
     for size, seconds, values in zip(recipe.sizes, clock.trained, learn.recorder.values, strict=True):
         found = {k: round(float(v), 6) for k, v in zip(names, values, strict=False) if v is not None}
@@ -152,6 +152,15 @@ def effects(record):
     return sorted(table, key=lambda row: -row[1]), spread, degrees, float(found[0]-found[1:].sum())
 
 
+def paid(record):
+    "The factors of a screening that give at least a standard error more than epochs of the same cost"
+    table, *_ = effects(record)
+    point = {f: effect for f, effect, *_ in table}
+    rate = {f: np.log(cost) for f, _, _, _, cost, _ in table}
+    worth = max(0., point['longer'])/rate['longer']  # points for the logarithm of a cost
+    return [f for f, effect, error, *_ in table if f != 'longer' and effect-worth*rate[f] > error]
+
+
 def report(record):
     "What the runs of a file say"
     bad = [r['variant'] for r in record['runs'] if not np.isfinite(r['history'][-1]['train_loss'])]
@@ -171,6 +180,7 @@ def report(record):
             cost = ' '.join(f'{100*(r-1):+6.1f}%' for r in ratios)
             yield (f"{f:10} {effect:+7.2f} {error:6.2f}   {effect-half:+5.2f} to {effect+half:+5.2f}  {cost}  "
                    f"{record['factors'][f]}")
+        yield f"paid: {' '.join(paid(record)) or 'nothing'}"
         yield f"today by this fit {today:.1f}%; spread of a run {spread:.2f} points, {degrees} degrees of freedom"
 
 
@@ -184,19 +194,23 @@ def variants_of(args, images):
     def cost(factors, recipe):
         learn = learner(args, images, factors, recipe)
         return macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
-    if args.experiment == 'screen': return {name: one(factors) for name, factors in screened(args.runs).items()}
+    if args.experiment == 'screen': return {name: one(factors) for name, factors in screened().items()}
     found = {'today': one([]), 'chosen': one(args.choose)}
-    longer = one([], args.scale*cost(*found['chosen'])/cost(*found['today']))
+    costs = cost(*found['today'])
+    if args.budget: found['chosen'] = one(args.choose, args.scale*args.budget*costs/cost(*found['chosen']))
+    longer = one([], args.scale*cost(*found['chosen'])/costs)
     return found | ({} if longer == found['today'] else {'today, as dear as the chosen': longer})
 
 
 def do(args):
     "Do the runs that the file lacks"
-    images = tuning_split(args.data, 300 if args.tiny else HELD_OUT)
+    whole = args.experiment == 'score'
+    images = image_files(args.data) if whole else tuning_split(args.data, 300 if args.tiny else HELD_OUT)
     variants = variants_of(args, images)
     what = {'factors': {name: f.what for name, f in FACTORS.items()}} if args.experiment == 'screen' else {}
-    record = Record(args, "Changes to the laptop recipe, scored on images held out from the training set", args.data,
-                    args.data, split={**images.counts, 'seed': SPLIT_SEED}, **what,
+    if not whole: what['split'] = {**images.counts, 'seed': SPLIT_SEED}
+    scored = "on the validation set, once" if whole else "on images held out from the training set"
+    record = Record(args, f"Changes to the laptop recipe, scored {scored}", args.data, args.data, **what,
                     variants={v: {'factors': factors, 'recipe': recorded(r)} for v, (factors, r) in variants.items()})
     if args.experiment == 'screen': wanted = [{'variant': v, 'seed': i} for i, v in enumerate(variants)]
     else: wanted = [{'variant': v, 'seed': seed} for seed in args.seeds for v in variants]
@@ -211,11 +225,12 @@ def do(args):
 
 def main():
     parser = options(__doc__, 'imagenette-320')
-    parser.add_argument('experiment', choices=['screen', 'confirm'])
+    parser.add_argument('experiment', choices=['screen', 'confirm', 'score'])
     parser.add_argument('--scale', type=float, default=1., help="times the epochs at each size")
-    parser.add_argument('--runs', type=int, choices=[16, 32], default=16, help="of a screening")
-    parser.add_argument('--choose', nargs='+', choices=FACTORS, help="what is confirmed")
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4], help="of a confirmation")
+    parser.add_argument('--choose', nargs='+', choices=FACTORS, help="what is confirmed or scored")
+    parser.add_argument('--by', type=Path, help="the file of a screening: what paid in it is chosen")
+    parser.add_argument('--budget', type=float, help="cost of what is chosen, in that of today's recipe")
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4], help="but of a screening")
     parser.add_argument('--only', nargs='+', help="the variants of these names, e.g. 'run 01'")
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batches', type=int, help="of an epoch, at most")
@@ -224,10 +239,11 @@ def main():
     parser.add_argument('--report', action='store_true', help="read FILE, run nothing")
     args = parser.parse_args()
     if args.report: print(*report(json.loads(args.json.read_text())), sep='\n'); return
-    if (args.experiment == 'confirm') != bool(args.choose): parser.error("--choose goes with confirm: which factors?")
+    if args.by: args.choose = paid(json.loads(args.by.read_text()))
+    if (args.experiment != 'screen') != bool(args.choose): parser.error("confirm and score want --choose FACTOR")
     args.device = pick_device(args.device)
     if args.tiny: args.data = 'digits'
-    given = {k: getattr(args, k) for k in ('scale', 'largest', 'batches')}
+    given = {k: getattr(args, k) for k in ('scale', 'budget', 'largest', 'batches')}
     changed = [f'--{k} {v}' for k, v in given.items() if v != parser.get_default(k)]
     chosen = ['--choose', *args.choose] if args.choose else []
     words = [args.experiment, '--data', Path(args.data).name, *changed, *chosen, *['--tiny']*args.tiny]
