@@ -13,11 +13,12 @@ from .errors import CourseError
 from .limits import LIMITS, brief, check_limit, limits_of
 from .machine import check_memory
 from .models import step_bytes
+from .muon import muon
 from .step import fused_adam, fused_sgd
 from .train import best_precision
 
 # %% ../nbs/91_run.ipynb #b2564cd3
-OPTIMISERS = {'Adam': Adam, 'fused Adam': fused_adam, 'fused SGD': fused_sgd} # fastai's; ours
+OPTIMISERS = {'Adam': Adam, 'fused Adam': fused_adam, 'fused SGD': fused_sgd, 'Muon': muon} # fastai's; ours
 
 # %% ../nbs/91_run.ipynb #441695e7
 CHOICES = { # What these fields of a recipe may be
@@ -79,6 +80,6 @@ def check_room(
 ):
     "Refuse a training step that this machine has no memory for"
     if device!='cpu': return
-    states,itemsize = (1 if 'SGD' in recipe.optimiser else 2),(4 if precision_of(recipe, device)=='fp32' else 2)
+    states,itemsize = (2 if 'Adam' in recipe.optimiser else 1),(4 if precision_of(recipe, device)=='fp32' else 2)
     n_bytes = step_bytes(asdict(recipe), n_out, max(recipe.sizes), recipe.bs, states, itemsize)
     check_memory(n_bytes, f"a step with bs={recipe.bs} at {max(recipe.sizes)} px", "take a smaller bs, size or net")
