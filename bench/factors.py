@@ -3,7 +3,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
-from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds, combined_cos
 from timm.layers import BlurPool2d
 from torch import nn
@@ -13,7 +12,6 @@ from resnet_course.cache import CachedDL
 from resnet_course.layers import ConvLayer
 from resnet_course.relatives import SqueezeExcite
 from resnet_course.resblock import ResBlock
-from resnet_course.train import best_precision
 
 
 class AlternatingDL(CachedDL):
@@ -52,47 +50,11 @@ def whiten(net, dls, n=12):
     net.stem[0], net.stem[1] = nn.Sequential(conv, nn.ReLU()), ConvLayer(2*n, net.stem[1][0].out_channels)
 
 
-def orthogonal(g, steps=3):
-    "Matrices `(n,rows,columns)`, each near the orthogonal one closest to it: Newton-Schulz, as Jordan (2024) has it"
-    tall = g.shape[1] > g.shape[2]
-    x = g.mT if tall else g
-    x = x/(x.norm(dim=(1, 2), keepdim=True)+1e-7)
-    for _ in range(steps):
-        a = x@x.mT
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
-    return x.mT if tall else x
-
-
-class Muon(Callback):
-    "Kernels before a norm keep their length and move along an orthogonal matrix; all else is the optimiser's"
-    order, share = 20, 0.25  # after mixed precision; of the optimiser's rate
-
-    @staticmethod
-    def alike(net):
-        "The kernels, those of one shape together"
-        shape = lambda p: tuple(p.shape)  # noqa: E731
-        kernels = sorted((m[0].weight for m in net.modules() if isinstance(m, ConvLayer)), key=shape)
-        return [list(ps) for _, ps in groupby(kernels, shape)]
-    @staticmethod
-    def macs(net, steps=3):
-        "Multiply-adds of a step"
-        sides = [sorted((len(p), p[0].numel())) for ps in Muon.alike(net) for p in ps]
-        return sum(steps*(2*m*m*n + m**3) for m, n in sides)
-    def before_fit(self):
-        self.kind = torch.bfloat16 if best_precision(self.dls.device) == 'bf16' else torch.float32
-        self.groups = [(ps, torch.zeros(len(ps), len(ps[0]), ps[0][0].numel(), device=ps[0].device))
-                       for ps in self.alike(self.model)]
-    @torch.no_grad()
-    def before_step(self):
-        lr, mom = (self.opt.hypers[-1][k] for k in ('lr', 'mom'))
-        for kernels, momentum in self.groups:
-            g, w = (torch.stack(ts).flatten(2) for ts in ([p.grad for p in kernels], [p.detach() for p in kernels]))
-            momentum.lerp_(g, 1-mom)
-            w *= w.shape[1]**0.5/w.norm(dim=(1, 2), keepdim=True)
-            w.sub_(orthogonal(g.lerp(momentum, mom).to(self.kind)), alpha=lr*self.share)
-            for p, new in zip(kernels, w, strict=True):
-                p.copy_(new.view_as(p))
-                p.grad = None  # so the optimiser leaves it alone
+def muon_macs(net, rounds=3):
+    "Multiply-adds that Muon adds to a step"
+    sides = [sorted((len(p), p[0].numel())) for p in net.parameters()
+             if p.ndim == 4 and p.shape[1] > 1 and p.requires_grad]
+    return sum(rounds*(2*m*m*n + m**3) for m, n in sides)
 
 
 def straight(learn, epochs, lr, wd):
@@ -113,7 +75,6 @@ class Factor:
     recipe: dict = field(default_factory=dict)  # fields
     net: object = None  # changes the net in place; may look at batches
     loader: type = CachedDL  # of the training images
-    callback: type | None = None
 
 
 FACTORS = {
@@ -124,7 +85,7 @@ FACTORS = {
     'average': Factor("average of the last weights, 0.99 a step, from 0.6 on", dict(averaging=0.99, average_from=0.6)),
     'excite': Factor("squeeze-and-excite in groups 3 and 4", net=excite),
     'blur': Factor("antialiased stem and shortcuts", net=blur),
-    'muon': Factor("Muon for the kernels, not SGD", callback=Muon),
+    'muon': Factor("Muon for the kernels, not SGD", dict(optimiser='Muon')),
     'whiten': Factor("whitened patches as a fixed first layer", net=whiten),
     'crops': Factor("crops from half of the area, not 0.35", dict(min_scale=0.5)),
     'blocks': Factor("a block of group 1 moved to group 3", dict(net='ResNet')),  # this and the next three: `recipe_of`

@@ -32,7 +32,7 @@ from fastai.torch_core import set_seed
 from scipy import stats
 from sklearn.model_selection import train_test_split
 
-from factors import FACTORS, AlternatingDL, Muon, recipe_of, scaled, straight
+from factors import FACTORS, AlternatingDL, muon_macs, recipe_of, scaled, straight
 from gpu import FinishedClock
 from runner import Record, options, recorded
 from resnet_course.cache import CachedDL
@@ -91,10 +91,11 @@ def load(args, images, recipe, loader):
     return DataLoaders(train, dls.valid, device=dls.device)
 
 
-def macs(net, recipe, steps, muon):
+def macs(net, recipe, steps):
     "Multiply-adds of a training: three times the forward pass, and what Muon adds to a step"
     of = {size: int(cost_table(net, size).iloc[-1]['MACs']) for size in set(recipe.sizes)}
-    return sum(steps*(3*recipe.bs*of[size] + (Muon.macs(net) if muon else 0)) for size in recipe.sizes)
+    more = muon_macs(net) if recipe.optimiser == 'Muon' else 0
+    return sum(steps*(3*recipe.bs*of[size]+more) for size in recipe.sizes)
 
 
 def learner(args, images, factors, recipe, seed=0, clock=None):
@@ -109,7 +110,7 @@ def learner(args, images, factors, recipe, seed=0, clock=None):
     cbs = [ProgressiveResize(recipe.sizes), ValidateLast(1), *([clock] if clock else [])]
     if recipe.averaging: cbs.append(AverageWeights(recipe.averaging, recipe.average_from))
     return fast_learner(dls, net, recipe.precision, opt_func=OPTIMISERS[recipe.optimiser],
-                        graph=args.device.startswith('cuda'), cbs=cbs + [f.callback() for f in factors if f.callback],
+                        graph=args.device.startswith('cuda'), cbs=cbs,
                         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.smoothing))
 
 
@@ -117,7 +118,7 @@ def train(args, images, factors, recipe, seed):
     "One run: its epochs, its cost"
     gc.collect()  # the graphs of the run before
     learn = learner(args, images, factors, recipe, seed, clock := FinishedClock(args.device))
-    cost = macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
+    cost = macs(learn.model, recipe, len(learn.dls.train))
     fit = straight if 'straight' in factors else Learner.fit_one_cycle
     with learn.no_bar(), learn.no_logging(): fit(learn, len(recipe.sizes), recipe.lr, wd=recipe.wd)
     names, rows = ('train_loss', 'valid_loss', 'accuracy'), []
@@ -193,7 +194,7 @@ def variants_of(args, images):
         return factors, fill_recipe(recipe, images.dataset, len(images.train))
     def cost(factors, recipe):
         learn = learner(args, images, factors, recipe)
-        return macs(learn.model, recipe, len(learn.dls.train), 'muon' in factors)
+        return macs(learn.model, recipe, len(learn.dls.train))
     if args.experiment == 'screen': return {name: one(factors) for name, factors in screened().items()}
     found = {'today': one([]), 'chosen': one(args.choose)}
     costs = cost(*found['today'])
