@@ -23,11 +23,13 @@ from .folders import class_images, class_name, left_out_line
 from .lists import divide_images
 
 # %% ../nbs/91_run.ipynb #d301130e
-def _pipelines(spec):
-    "What is done to an image, and to a batch, in validation"
+def _pipelines(spec, device):
+    "What is done to an image, and to a batch on that device, in validation"
     sides = spec['presize'],spec['size']
     book = spec['pipeline']=='book'
     item_tfms,batch_tfms = get_tfms(*sides) if book else fast_tfms(*sides, valid_scale=spec['valid_scale'])
+    for tfm in batch_tfms:  # fastai makes constants on the GPU, if there is one
+        for name in getattr(tfm, 'parameters', ()): setattr(tfm, name, getattr(tfm, name).to(device))
     return Pipeline([*item_tfms, ToTensor()], split_idx=1), Pipeline(batch_tfms, split_idx=1)
 
 # %% ../nbs/91_run.ipynb #c014
@@ -88,10 +90,10 @@ def predict_many(
 ) -> pd.DataFrame: # A row for each image, a column for each class: probabilities
     "Class probabilities of many images, in batches"
     _check_request(spec, files, bs)
-    (item,batch),files,broken = _pipelines(spec), list(files), {}
+    device,one_at_a_time = next(model.parameters()).device,Lock()
+    (item,batch),files,broken = _pipelines(spec, device), list(files), {}
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
     bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
-    device,one_at_a_time = next(model.parameters()).device,Lock()
     workers,threads = min(8, os.cpu_count()),torch.get_num_threads()
     def read(i):
         try: return i, item(RGBImage.create(files[i]))

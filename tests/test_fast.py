@@ -33,7 +33,7 @@ def caches(folder): return sorted(folder.glob('.resnet_course/*/*'))
 
 def test_validation_images_are_the_books(small):
     "Undo the normalisation: the bytes in validation are those of fastai's Resize"
-    book, ours = get_data(small, 40, 40, bs=8, workers=0), fast_data(small, 40, 40, bs=8)
+    book, ours = get_data(small, 40, 40, bs=8, workers=0), fast_data(small, 40, 40, bs=8, device='cpu')
     x, y = ours.valid.one_batch()
     bytes_ours = ours.valid.after_batch.fs[-1].decode(x)
     for image, label, fn in zip(bytes_ours, y, ours.valid_ds.items, strict=True):
@@ -103,7 +103,7 @@ def test_both_crops_agree():
 def test_fused_adam_is_fastais_adam():
     def weights(opt_func):
         set_seed(0, True)
-        learn = Learner(fast_data('digits', 32, 32, bs=256), ResNet(10, [1, 1, 1, 1], width=8),
+        learn = Learner(fast_data('digits', 32, 32, bs=256, device='cpu'), ResNet(10, [1, 1, 1, 1], width=8),
                         loss_func=CrossEntropyLossFlat(), opt_func=opt_func)
         start = [p.detach().clone() for p in learn.model.parameters()]
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3, cbs=[])
@@ -131,7 +131,7 @@ def test_precision_reaches_the_convolutions():
         hook.remove()
         return seen[-1]
     def net(): return ResNet(10, [1, 1, 1, 1], width=8)
-    dls = fast_data('digits', 32, 32, bs=512)
+    dls = fast_data('digits', 32, 32, bs=512, device='cpu')
     assert dtype_of(fast_learner(dls, net())) == torch.bfloat16
     theirs = Learner(dls, net(), loss_func=CrossEntropyLossFlat()).to_bf16()
     with pytest.warns(UserWarning, match='CUDA is not available'): assert dtype_of(theirs) == torch.float32
@@ -139,7 +139,7 @@ def test_precision_reaches_the_convolutions():
 
 def test_without_bfloat16_it_trains_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', dict)
-    learn = fast_learner(fast_data('digits', 32, 32, bs=512), ResNet(10, [1, 1, 1, 1], width=8))
+    learn = fast_learner(fast_data('digits', 32, 32, bs=512, device='cpu'), ResNet(10, [1, 1, 1, 1], width=8))
     assert not hasattr(learn, 'b_float16')
 
 

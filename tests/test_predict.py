@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import linked_digits
+from fastai.vision.core import TensorImage
+from fasttransform import Transform
 from PIL import Image
 
 from resnet_course import CourseError
@@ -83,6 +85,21 @@ def test_many_equal_single_ones(files, tmp_path, how, bs):
     assert all(list(p) == sorted(p, reverse=True) for p in single)
     assert many.to_numpy() == pytest.approx(np.array([p[CLASSES] for p in single]), abs=1e-5)
     assert many.sum(axis=1).to_numpy() == pytest.approx(np.ones(len(mixed)), abs=1e-5) and many.to_numpy().std() > 1e-3
+
+
+def test_constants_go_where_the_net_is(loaded, files, monkeypatch):
+    "fastai makes those of its transforms on the GPU, if there is one, wherever the batch goes"
+    from resnet_course import predict as module
+    moved, make = [], module.get_tfms
+    class Constant:
+        def to(self, device):
+            moved.append(device.type)
+            return 1.
+    class Away(Transform):
+        parameters, constant, order = ['constant'], Constant(), 98
+        def encodes(self, x: TensorImage): return x*self.constant
+    monkeypatch.setattr(module, 'get_tfms', lambda *sides: (make(*sides)[0], [*make(*sides)[1], Away()]))
+    assert predict(loaded[0], spec('book'), files[0]).notna().all() and moved == ['cpu']
 
 
 def test_an_image_however_it_is_there(loaded, files):
@@ -184,7 +201,7 @@ def test_few_images_are_read_ahead(loaded, files, monkeypatch):
     monkeypatch.setattr(module.RGBImage, 'create', note)
     monkeypatch.setattr(loaded[0], 'forward', count)
     predict_many(*loaded, files*2, bs=4)
-    assert len(batches) == 20 and max(ahead) <= 20
+    assert len(batches) == 20 and max(ahead) <= 4*min(8, os.cpu_count())
 
 
 @pytest.mark.parametrize('presize, size, most', [(40, 33, 64), (224, 224, 64), (224, 320, 31), (640, 224, 7),
@@ -197,7 +214,7 @@ def test_batches_of_large_images_are_smaller(files, monkeypatch, presize, size, 
         def forward(self, x):
             seen.append(len(x))
             return torch.zeros(len(x), 2)
-    monkeypatch.setattr(module, '_pipelines', lambda spec: (lambda im: torch.zeros(3, 1, 1), lambda x: x))
+    monkeypatch.setattr(module, '_pipelines', lambda spec, device: (lambda im: torch.zeros(3, 1, 1), lambda x: x))
     many = predict_many(Mean(1, 1), spec() | {'presize': presize, 'size': size}, files*4)
     assert len(many) == 160 == sum(seen) and max(seen) == min(most, 64) and sorted(seen)[1:] == [most]*(len(seen)-1)
 

@@ -388,7 +388,7 @@ def test_frozen_and_fine_tuned(learner, images):
     from resnet_course.train import get_learner
     make = {'get_learner': get_learner, 'fast_learner': fast_learner}[learner]
     model = small(2)
-    learn = make(fast_data(images, 32, 32, bs=8), model, 'fp32', splitter=body_head)
+    learn = make(fast_data(images, 32, 32, bs=8, device='cpu'), model, 'fp32', splitter=body_head)
     learn.freeze()
     first, head = model.stem[0][0].weight, model.head.weight
     before = [p.detach().clone() for p in (first, head)]
