@@ -18,6 +18,7 @@ setup(
     url=cfg['git_url'],
     keywords=cfg['keywords'].split(),
     packages=find_packages(include=['resnet_course', 'resnet_course.*']),
+    package_data={'resnet_course': ['py.typed', 'pretrained/*']},  # weights and the card beside them
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split(), 'pretrained': cfg['pretrained_requirements'].split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(),

@@ -1,14 +1,13 @@
 """What pretraining is worth: weights of a long training, and what five classes teach about five others.
 
-usage: python bench/reuse.py long --json FILE [--seeds 0 1 2] [--out FOLDER]
-       python bench/reuse.py transfer --json FILE [--seeds 0 1 2 3 4] [--out FOLDER]
+usage: python bench/reuse.py imagenette --json FILE --out FOLDER [--seeds 0]
+       python bench/reuse.py transfer --json FILE [--seeds 0 1 2 3 4]
 
-`long`: the laptop recipe's net, eight times its epochs, on all ten classes; what the validation set says is recorded
-once. `transfer`: the laptop recipe on the first five classes (in the order of their WordNet numbers), then `METHODS` on
-5, 10, 50 and all training images a class of the other five, scored on the validation images of those. No rate was
-chosen: all are fastai's and the course's defaults. `before` and `after` are the accuracies on the first five classes,
-by the head that knew them, before and after the body learned the others. Runs already in FILE are kept; with `--out`
-the weights stay, a file a seed.
+`imagenette`: the weights that the package brings, `tools/pretrained.py` makes them of a run folder in FOLDER. A stopped
+run goes on. `transfer`: the laptop recipe on the first five classes (in the order of their WordNet numbers), then
+`METHODS` on 5, 10, 50 and all training images a class of the other five, scored on the validation images of those. No
+rate was chosen: all are fastai's and the course's defaults. `before` and `after` are the accuracies on the first five
+classes, by the head that knew them, before and after the body learned the others. Runs already in FILE are kept.
 """
 import copy
 import gc
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
 from fastai.data.core import DataLoaders
-from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import set_seed
 
 from gpu import FinishedClock
@@ -29,15 +27,14 @@ from runner import Record, line, options, recorded
 from resnet_course.cache import CachedDL
 from resnet_course.data import image_files
 from resnet_course.fast import fast_data, fast_learner
-from resnet_course.model_files import model_spec, save_model
-from resnet_course.recipes import OPTIMISERS, RECIPES, fill_recipe, make_net
+from resnet_course.recipes import OPTIMISERS, RECIPES, fill_recipe, make_net, train
 from resnet_course.resizing import ProgressiveResize
-from resnet_course.train import AverageWeights, ValidateLast, pick_device
+from resnet_course.train import ValidateLast, pick_device
 from resnet_course.weights import body_head, load_weights, reset_head
 
 FIRST = replace(RECIPES['laptop'], presize=160)
-LONG = replace(FIRST, sizes=(96,)*80+(128,)*120, bs=128, lr=0.4, smoothing=0.1, min_scale=0.25, averaging=0.998,
-               average_from=0.9)
+CHOSEN = replace(FIRST, sizes=(64,)*10+(96,)*12+(128,)*6, optimiser='Muon', smoothing=0.1, averaging=0.99,
+                 average_from=0.6, validate='last')  # as `screen.py` did, and confirmed
 COUNTS, SIZE, STEPS = (5, 10, 50, 'all'), 128, 400
 
 
@@ -82,12 +79,9 @@ def fit(args, recipe, images, seed):
     set_seed(seed)
     dls.train.rng.seed(seed)
     cbs = [ProgressiveResize(recipe.sizes), ValidateLast(1), clock := FinishedClock(args.device)]
-    if recipe.averaging: cbs.append(average := AverageWeights(recipe.averaging, recipe.average_from))
     learn = fast_learner(dls, make_net(recipe, len(images.classes)), opt_func=OPTIMISERS[recipe.optimiser], cbs=cbs,
-                         graph=args.device.startswith('cuda'),
-                         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.smoothing))
+                         graph=args.device.startswith('cuda'))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr)
-    if recipe.averaging: learn.model = average.model_now()
     return learn, rows_of(recipe.sizes, clock.trained, learn.recorder.values)
 
 
@@ -97,10 +91,6 @@ def rows_of(sizes, seconds, values):
     return [{'epoch': i, 'size': size, **{k: round(float(v), 6) for k, v in zip(names, row, strict=False)
                                           if v is not None}, 'seconds': round(s, 4)}
             for i, (size, s, row) in enumerate(zip(sizes, seconds, values, strict=True), 1)]
-
-
-def keep(args, name, model, recipe, images):
-    if args.out: save_model(args.out/f'{name}.safetensors', model, model_spec(recipe, images.classes))
 
 
 @torch.no_grad()
@@ -115,7 +105,6 @@ def taught(args, seed):
     "A net that knows the first classes, and their loader for validation"
     images = classes_of(args.data, slice(args.half))
     learn, rows = fit(args, args.recipe, images, seed)
-    keep(args, f'five-{seed}', learn.model, args.recipe, images)
     print(f"first classes, seed {seed}: {rows[-1]['accuracy']:.3f}", flush=True)
     return learn.model, learn.dls.valid
 
@@ -161,34 +150,38 @@ def transfer(args, variant, seed):
     return {**run, 'before': score(source, known), 'after': score(back, known)}
 
 
-def long(args, variant, seed):
-    images = image_files(args.data)
-    learn, rows = fit(args, args.recipe, images, seed)
-    keep(args, f'ten-{seed}', learn.model, args.recipe, images)
-    return {'history': rows}
+def imagenette(args, variant, seed):
+    "One run of the recipe, in a folder that stays"
+    folder = args.out/f'imagenette-{seed}'
+    done = (folder/'checkpoint.pt').exists()
+    run = train(None if done else replace(args.recipe, seed=seed), None if done else args.data, folder, resume=done,
+                device=args.device)
+    return {'history': run.history.round(6).to_dict('records')}
 
 
 def main():
     parser = options(__doc__, 'imagenette-320')
-    parser.add_argument('experiment', choices=['long', 'transfer'])
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--out', type=Path, help="where weights stay")
+    parser.add_argument('experiment', choices=['imagenette', 'transfer'])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser.add_argument('--out', type=Path, help="of imagenette: where the run folders are")
     parser.add_argument('--device', default='auto')
     parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, a tiny net")
     args = parser.parse_args()
     args.device, args.half, args.steps, args.least = pick_device(args.device), 5, STEPS, 10
-    recipe = LONG if args.experiment == 'long' else FIRST
+    recipe = CHOSEN if args.experiment == 'imagenette' else FIRST
+    if args.experiment == 'imagenette' and not args.out: parser.error("imagenette wants --out FOLDER")
     if args.tiny:
         args.data, args.steps, args.least = 'digits', 2, 2
         recipe = replace(recipe, net_options={'width': 8}, presize=48, sizes=(32, 48))
     args.recipe = fill_recipe(recipe, image_files(args.data).dataset)
     if args.out: args.out.mkdir(parents=True, exist_ok=True)
-    args.variants = ({'long': None} if args.experiment == 'long' else
+    args.variants = ({'imagenette': None} if args.experiment == 'imagenette' else
                      {f'{count} a class, {method}': (count, method) for count in COUNTS for method in METHODS})
     args.command = f"python bench/reuse.py {args.experiment} --data {Path(args.data).name}{' --tiny'*args.tiny}"
-    what = {'long': "The laptop recipe's net, trained long", 'transfer': "Five classes, then five others"}
+    what = {'imagenette': "The laptop net by Muon: the weights that the package brings",
+            'transfer': "Five classes, then five others"}
     record = Record(args, what[args.experiment], args.data, args.data, recipe=recorded(args.recipe))
-    run = long if args.experiment == 'long' else transfer
+    run = imagenette if args.experiment == 'imagenette' else transfer
     args.taught, args.others = cache(partial(taught, args)), cache(partial(others, args))
     keys = [{'variant': v, 'seed': seed} for seed in args.seeds for v in args.variants]
     record.fill(keys, lambda variant, seed: run(args, variant, seed), line)

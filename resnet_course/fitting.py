@@ -28,12 +28,20 @@ from resnet_course.run_folder import (
     write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast
+from .weight_files import WEIGHTS, find_weights, weights_options
 from .workers import worker_faults
+
+# %% ../nbs/91_run.ipynb #0wn00003
+def _asked(recipe):
+    "The recipe, with the options of the net that weights with a name belong to"
+    recipe = read_recipe(recipe)
+    if recipe.weights not in WEIGHTS.get(recipe.net, {}): return recipe
+    return replace(recipe, net_options=weights_options(find_weights(recipe.net, recipe.weights), recipe.net_options))
 
 # %% ../nbs/91_run.ipynb #014f3c27
 def _begin(recipe, data, device, skip_broken, report, progress):
     "Recipe and images of a new run, after looking for what cannot work"
-    recipe = read_recipe(recipe)
+    recipe = _asked(recipe)
     with without_numbers(): make_net(recipe, 10)  # better now than when all images are decoded
     try: json.dumps(recipe.net_options)
     except TypeError as e:
@@ -42,7 +50,7 @@ def _begin(recipe, data, device, skip_broken, report, progress):
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
     images = usable_images(data, skip_broken, recipe.pipeline=='book', report, progress)
     recipe = fill_recipe(recipe, images.dataset, len(images.train))
-    if recipe.weights: start_weights(make_net(recipe, len(images.classes)), recipe.weights)  # as early
+    if recipe.weights: start_weights(make_net(recipe, len(images.classes)), recipe.weights, recipe.net)  # as early
     return recipe, images
 
 # %% ../nbs/91_run.ipynb #54feb3ac
@@ -86,7 +94,7 @@ def _go_on(recipe, data, folder, device, report, progress):
         data = image_files(config['data'] if data is None else data, report=report, **config['split'] or {})
     images = usable_images(data, config['skip_broken'], False, report, progress)
     was = config['recipe']
-    if recipe is not None: _check_same(fill_recipe(read_recipe(recipe), images.dataset, len(images.train)), was, folder)
+    if recipe is not None: _check_same(fill_recipe(_asked(recipe), images.dataset, len(images.train)), was, folder)
     if (images.counts,images.classes)!=(config['counts'],config['classes']):
         other = [printable(c) for c in sorted(set(images.classes)^set(config['classes']))]
         raise CourseError(f"{images.dataset.name} has {images.counts} images in {len(images.classes)} classes now "

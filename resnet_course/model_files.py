@@ -16,6 +16,7 @@ from .files import write_whole
 from .limits import LIMITS
 from .models import check_net, empty_model, modern_keys
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
+from .weights import WEIGHTS, find_weights, load_weights
 
 # %% ../nbs/91_run.ipynb #d77f7e20
 def model_spec(
@@ -100,9 +101,13 @@ def load_model(
 # %% ../nbs/91_run.ipynb #db4b2e2c
 def start_weights(
     model:nn.Module, # Changed in place
-    file, # From `save_model`, of the same net
+    file, # From `save_model`, of the same net, or weights by their name
+    net:str='', # Name of the net, with which named weights are found
 ):
     "Put the weights of `file` into `model`; its last layer stays as it is where the classes are others"
+    named = file in WEIGHTS.get(net, {}) or (net and not Path(file).suffix and str(file)==Path(file).name!='' and
+                                             not Path(file).exists())
+    if named: load_weights(model, find_weights(net, file)); return
     source,target = load_model(file)[0],model
     seen,sees = (getattr(getattr(m, 'stem', None), 'stats', None) for m in (source,target))
     if seen!=sees:

@@ -25,7 +25,7 @@ from .limits import LIMITS, brief, check_limit, limits_of
 from .relatives import (
     densenet121, mobilenet_v2, resnetv2_50, resnext50_32x4d, seresnet50, squeezenet1_0, wide_resnet50_2)
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
-from .weight_files import IMAGENET_STATS, find_weights, read_weights
+from .weight_files import find_weights, read_weights, weights_options
 from .weights import load_weights, restate
 
 # %% ../nbs/98_models.ipynb #c006
@@ -117,12 +117,11 @@ def check_net(
 
 # %% ../nbs/98_models.ipynb #03d2e995
 def _trained(name, weights, options, n_out):
-    "`Weights`, their tensors and what to call them, classes, and options with the statistics that they ask for"
+    "`Weights`, their tensors and what to call them, classes, and all options that they ask for"
     w = find_weights(name, weights)
+    options = weights_options(w, options)
     with without_numbers(): own = create_model(name, **options)
     state,what = read_weights(w, own.state_dict())
-    if 'stats' not in options and options.get('n_in', 3)==3 and (tuple(w.mean),tuple(w.sd))!=IMAGENET_STATS:
-        options = {**options, 'stats': [list(w.mean),list(w.sd)]}
     if n_out is None: n_out = next((t.shape[0] for t in reversed(list(state.values())) if t.ndim), 1000)
     return w,state,what,n_out,options
 
@@ -134,9 +133,9 @@ def create_model(
     **options, # What the net takes besides, e.g. `n_in=1`; see `model_options`
 ) -> nn.Module:
     "Any net of the course by its name, with random weights or with trained ones"
-    check_net(name, options)
     w = None
-    if weights is not None: w,state,what,n_out,options = _trained(name, weights, options, n_out)
+    if weights is not None and name in (*MODELS,'ResNet'):
+        w,state,what,n_out,options = _trained(name, weights, options, n_out)
     n_out = 1000 if n_out is None else n_out
     check_net(name, options, n_out)
     model = (ResNet if name=='ResNet' else MODELS[name])(n_out, **{k: v for k,v in options.items() if k!='stats'})

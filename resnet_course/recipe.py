@@ -18,7 +18,7 @@ class Recipe:
     "Everything that decides how a net is trained, but for the images and the machine; `None`: as the data set says"
     net:str = 'resnet18' # As in `create_model`, or `'ResNet'` with `layers` and `expansion` among its options
     net_options:dict = field(default_factory=dict) # What else the net takes, e.g. `{'width': 32}`
-    weights:str = '' # A model file to start from; nothing: random weights
+    weights:str = '' # To start from, a model file or a name as in `create_model`; nothing: random weights
     presize:int|None = None # Side each image is resized to, pixels
     sizes:tuple|None = None # Side of the images in a batch, pixels, for each epoch
     bs:int|None = None # Images a batch

@@ -228,7 +228,7 @@ def test_a_file_decides_the_classes(tmp_path):
 
 
 @pytest.mark.parametrize('net, weights, says', [
-    ('resnet18', 'imagenet', r"resnet18 has no weights called 'imagenet'.*efficientnet_lite0"),
+    ('resnet18', 'imagenet', r"resnet18 has no weights called 'imagenet'.*'imagenette'"),
     ('efficientnet_lite0', 'imagenette', r"efficientnet_lite0 has no weights called 'imagenette'.*imagenet"),
     ('efficientnet_lite0', 'no/such.pth', 'no/such.pth is no file'),
     ('efficientnet_lite0', 3, 'weights=3')])
@@ -431,3 +431,81 @@ def test_weights_go_into_no_net_that_would_show_them_other_images(tmp_path):
         assert load_weights(create_model('resnet18', 3, width=8, n_in=1), weights) == []
     with pytest.raises(CourseError, match=r'0\.485'): load_weights(model, Weights('resnet18', plain))
     assert load_weights(ours, plain) == []
+
+
+# -- the weights that come with the course
+
+IMAGENETTE = ('tench', 'English springer', 'cassette player', 'chain saw', 'church', 'French horn', 'garbage truck',
+              'gas pump', 'golf ball', 'parachute')
+
+
+@pytest.fixture(scope='module')
+def own(): return create_model('resnet18', weights='imagenette').eval()
+
+
+def test_own_weights_bring_their_options(own):
+    "By name alone; saying what they are of is allowed, something else is not"
+    assert own.head.out_features == 10 and own.stem[0][0].out_channels == 16 and own.weights.classes == IMAGENETTE
+    assert {p.dtype for p in own.parameters()} == {torch.float32}
+    again = create_model('resnet18', width=32, weights='imagenette')
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), again.state_dict().values(), strict=True))
+    with pytest.raises(CourseError, match=r'width=32, and width=64 was asked for; leave width out') as e:
+        create_model('resnet18', width=64, weights='imagenette')
+    assert '\n' not in str(e.value)
+    three = create_model('resnet18', 3, weights='imagenette')
+    grey = create_model('resnet18', weights='imagenette', n_in=1)
+    assert three.head.out_features == 3 and grey.stem[0][0].weight.shape[1] == 1
+    assert torch.equal(three.stem[0][0].weight, own.stem[0][0].weight)
+    with pytest.raises(CourseError, match="resnet34 has no weights called 'imagenette'"):
+        create_model('resnet34', weights='imagenette')
+
+
+def test_own_weights_are_small_and_whole():
+    "6 MB or less in half precision, every number finite, and a card beside them"
+    from importlib.resources import files
+    folder = files('resnet_course')/'pretrained'
+    assert len((folder/'imagenette.safetensors').read_bytes()) < 6e6
+    card = (folder/'imagenette.md').read_text()
+    for word in ('Accuracy', 'Terms', 'ImageNet', 'results/bench/imagenette.json'): assert word in card
+    state = create_model('resnet18', weights='imagenette').state_dict()
+    assert all(t.isfinite().all() for t in state.values())
+
+
+def test_a_model_file_brings_its_options_too(tmp_path):
+    from resnet_course.model_files import save_model
+    net = ResNet(3, [1, 1, 1, 1], width=8)
+    spec = {'net': 'ResNet', 'net_options': {'layers': [1, 1, 1, 1], 'width': 8}, 'classes': list('abc'),
+            'pipeline': 'fast', 'presize': 40, 'size': 32, 'valid_scale': 1.}
+    save_model(tmp_path/'m.safetensors', net, spec)
+    back = create_model('ResNet', weights=tmp_path/'m.safetensors')
+    x = torch.randn(1, 3, 33, 33)
+    assert torch.equal(back.eval()(x), net.eval()(x)) and back.weights.classes == ('a', 'b', 'c')
+    for layers in ((1, 1, 1, 1), [1, 1, 1, 1]): create_model('ResNet', weights=tmp_path/'m.safetensors', layers=layers)
+    with pytest.raises(CourseError, match='layers'):
+        create_model('ResNet', weights=tmp_path/'m.safetensors', layers=[2, 1, 1, 1])
+    with pytest.raises(CourseError, match='needs its layers'): create_model('ResNet')
+    for name in ('resnet19', ['resnet18'], None):
+        with pytest.raises(CourseError): create_model(name, weights='imagenette')
+
+
+@pytest.mark.parametrize('say, options', [({}, {'width': 32}), ({'width': 32}, {'width': 32})])
+def test_a_recipe_begins_with_own_weights(images, tmp_path, own, say, options):
+    "The net's options come with the name, are written down, and a resume may say the name again"
+    from resnet_course.recipes import Recipe, train
+    recipe = Recipe(net_options=say, weights='imagenette', sizes=(32,), presize=40, bs=16, lr=1e-12, precision='fp32')
+    quiet = dict(report=lambda line: None, device='cpu')
+    run = train(recipe, images, tmp_path/'run', **quiet)
+    assert run.recipe.net_options == options and run.recipe.weights == 'imagenette'
+    kernel = run.model.state_dict()['group1.0.convs.0.0.weight']
+    assert torch.allclose(kernel, own.state_dict()['group1.0.convs.0.0.weight'], atol=1e-6)
+    again = train(recipe, images, tmp_path/'run', resume=True, **quiet)
+    assert torch.equal(again.model.state_dict()['group1.0.convs.0.0.weight'], kernel)
+    with pytest.raises(CourseError, match='width=32'):
+        train(Recipe(net_options={'width': 16}, weights='imagenette', sizes=(32,)), images, tmp_path/'other', **quiet)
+
+
+def test_a_name_with_a_typo_is_told_the_names(images, tmp_path):
+    from resnet_course.recipes import Recipe, train
+    with pytest.raises(CourseError, match=r"no weights called 'imagenete'.*'imagenette'") as e:
+        train(Recipe(weights='imagenete', sizes=(32,)), images, tmp_path/'run', report=lambda line: None, device='cpu')
+    assert '\n' not in str(e.value) and not (tmp_path/'run').exists()
