@@ -9,21 +9,21 @@ from pathlib import Path
 
 from resnet_course.model_files import load_model, save_model
 
-CARD = (
-    "Weights of `{net}` with `{options}`, {params:,} parameters in half precision, for `create_model({net!r}, "
-    "weights='imagenette')` and `resnet-course train --weights imagenette`.",
-    "- **Learned from** {train:,} photographs of ten classes: {copy}. Random weights at the start.",
-    "- **Accuracy** {accuracy} on the {val:,} validation images, last epoch, no test-time augmentation, {size} px. What "
-    "is new in the recipe was chosen on held-out training images; the net's width and the first sizes, earlier, on these.",
-    "- **How** {epochs} epochs, {sizes}. The recipe, each epoch and the machine: `results/bench/{record}.json`, commit "
-    "{commit}. The command there makes them again, up to rounding.",
-    "- **For** trying out, teaching, and as a start for photographs of your own. It knows ten classes and will name one "
-    "of them whatever it is shown.",
-    "- **Not for** decisions about people or safety. The photographs were found on the web by ImageNet's makers and show "
-    "the world as the web did then.",
-    "- **Terms** Imagenette is a part of ImageNet, whose terms allow research and teaching that is not commercial; the "
-    "rights in the photographs are their owners'. The code is under Apache-2.0. Ask a lawyer before you sell what began "
-    "here.")
+CARD = """
+Weights of `{net}` with `{options}`, {params:,} parameters in half precision, for `create_model({net!r},
+weights='imagenette')` and `resnet-course train --weights imagenette`.
+- **Learned from** {train:,} photographs of ten classes: {copy}. Random weights at the start.
+- **Accuracy** {accuracy} on the {val:,} validation images, last epoch, no test-time augmentation, {size} px. What is
+new in the recipe was chosen on held-out training images; the net's width and the first sizes, earlier, on these.
+- **How** {epochs} epochs, {sizes}. The recipe, each epoch and the machine: `results/bench/{record}.json`, commit
+{commit}. The command there makes them again, up to rounding.
+- **For** trying out, teaching, and as a start for photographs of your own. It knows ten classes and will name one of
+them whatever it is shown.
+- **Not for** decisions about people or safety. The photographs were found on the web by ImageNet's makers and show the
+world as the web did then.
+- **Terms** Imagenette is a part of ImageNet, whose terms allow research and teaching that is not commercial; the rights
+in the photographs are their owners'. The code is under Apache-2.0. Ask a lawyer before you sell what began here.
+"""
 
 
 def main():
@@ -43,9 +43,9 @@ def main():
                  size=spec['size'], train=record['data']['train'], val=record['data']['val'],
                  copy=record['data']['copy'], accuracy=scores, epochs=len(recipe['sizes']), sizes=sizes,
                  record=args.record.stem, commit=record['commit'][:8])
-    lines = [textwrap.fill(line.format(**about), 120, subsequent_indent='  '*line.startswith('-'), break_on_hyphens=False)
-             for line in CARD]
-    (args.to/'imagenette.md').write_text('\n'.join(['# imagenette', '', lines[0], '', *lines[1:], '']))
+    first, *points = CARD.strip().format(**about).split('\n- ')
+    points = [textwrap.fill(f'- {p}', 120, subsequent_indent='  ', break_on_hyphens=False) for p in points]
+    (args.to/'imagenette.md').write_text('\n'.join(['# imagenette', '', first, '', *points, '']))
 
 
 if __name__ == '__main__': main()
