@@ -54,7 +54,7 @@ def _net_lines(file, spec):
     yield f"- **Classes**: {', '.join(map(_text, spec['classes']))}"
     yield f"- **File**: {_text(file.name)}, {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}\n"
 
-# %% ../nbs/92_command.ipynb #939abefe
+# %% ../nbs/92_command.ipynb #7db3a7e1
 def _data_lines(config, rows):
     "What the run tells: data and results"
     counts,split,n = config['counts'],config['split'],len(config['recipe']['sizes'])
@@ -65,7 +65,7 @@ def _data_lines(config, rows):
     if rows.empty: yield "No epoch is recorded.\n"; return
     last,stopped = rows.iloc[-1],'' if len(rows)==n else f" (the run has {n} epochs and is not at its end)"
     seen = last['accuracy']==last['accuracy']
-    score = f"accuracy {last['accuracy']:.1%} and loss {last['valid_loss']:.3f} on the {counts['val']:,} validation"
+    score = f"accuracy {last['accuracy']:.1%}, loss {last['valid_loss']:.3f} on the {counts['val']:,} validation"
     yield (f"After epoch {len(rows)}{stopped}: {f'{score} images' if seen else 'not validated'}, loss "
            f"{last['train_loss']:.3f} in training; {rows['seconds'].sum():,.0f} s. One run, seed "
            f"{config['recipe']['seed']}; what another seed would give is not recorded.\n")

@@ -61,7 +61,7 @@ async def _body(request, refuse):
     if not n: raise refuse(400, "an empty request; send the bytes of an image file as its body")
     return b''.join(parts)
 
-# %% ../nbs/21_ship_it.ipynb #6235db1d
+# %% ../nbs/21_ship_it.ipynb #0de5165f
 def make_app(
     model:nn.Module, # From `load_any`
     spec:dict, # Its spec
@@ -93,8 +93,9 @@ def make_app(
 
     async def page(request): return HTMLResponse(html, headers={'Content-Security-Policy': _POLICY})
     async def refuse(request, e):
-        paths = "POST a photograph to /predict, or GET / for the page and /health"
-        why = {404: f"nothing is here; {paths}", 405: f"not with {request.method}; {paths}"}.get(e.status_code, e.detail)
+        paths = "POST a photograph to /predict, or GET / or /health"
+        known = {404: f"nothing is here; {paths}", 405: f"not with {request.method}; {paths}"}
+        why = known.get(e.status_code, e.detail)
         return JSONResponse({'error': why}, e.status_code, {'Connection': 'close', **(e.headers or {})})
     async def gone(request, e): return JSONResponse({'error': "the request was cut short; send it again"}, 400)
     routes = [Route('/', page), Route('/health', health), Route('/predict', predict, methods=['POST'])]
