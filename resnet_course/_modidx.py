@@ -374,6 +374,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'resnet_course.onnx_files._check_same': ( 'ship_it.html#_check_same',
                                                                                     'resnet_course/onnx_files.py'),
                                           'resnet_course.onnx_files._hushed': ('ship_it.html#_hushed', 'resnet_course/onnx_files.py'),
+                                          'resnet_course.onnx_files._plain_pads': ( 'ship_it.html#_plain_pads',
+                                                                                    'resnet_course/onnx_files.py'),
                                           'resnet_course.onnx_files.calibration_images': ( 'ship_it.html#calibration_images',
                                                                                            'resnet_course/onnx_files.py'),
                                           'resnet_course.onnx_files.check_target': ( 'ship_it.html#check_target',

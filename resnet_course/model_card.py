@@ -38,7 +38,7 @@ def _words(options):
         else: words.append(Path(value).name if name in ('data','out','weights') else str(value))
     return printable(join(words))
 
-# %% ../nbs/92_command.ipynb #0b75c9d1
+# %% ../nbs/92_command.ipynb #d640242c
 def _net_lines(file, spec):
     "What the file alone tells: net, images, classes"
     total = cost_table(empty_model(spec, len(spec['classes'])), spec['size']).iloc[-1]
@@ -46,7 +46,7 @@ def _net_lines(file, spec):
     mean,sd = (', '.join(map(str, v)) for v in IMAGENET_STATS)
     data = file.read_bytes()
     cut = '' if spec['valid_scale']==1 else f"of each side the middle {spec['valid_scale']:.4g} taken, "
-    yield f"# {_text(spec['net'])}, {len(spec['classes'])} classes\n\nA classifier of images, made with resnet_course.\n"
+    yield f"# {_text(spec['net'])}, {len(spec['classes'])} classes\n\nClassifies images; made with resnet_course.\n"
     yield (f"- **Net**: {_text(spec['net'])}" + (f" ({_text(options)})" if options else '') +
            f", {int(total['params']):,} parameters, {int(total['MACs']):,} multiply-adds at {spec['size']} px")
     yield (f"- **Images**: resized to {spec['presize']} px, {cut}brought to {spec['size']} px, normalised with mean "

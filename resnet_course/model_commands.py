@@ -116,7 +116,7 @@ def export(
     if images: checked = f"8 bits; the net's answer for {agree:.1%} of {len(images)} training images"
     say(f"{given['file']}: {size}, {checked}", f"next: resnet-course predict {typed(given['file'])} IMAGE")
 
-# %% ../nbs/92_command.ipynb #e6a7012c
+# %% ../nbs/92_command.ipynb #57072dc7
 def serve(
     given:dict, # Options as given
 ):
@@ -131,7 +131,7 @@ def serve(
     import numpy as np
     predict(model, spec, np.zeros((32,32,3), np.uint8))
     def report(address):
-        say(f"{address}: a page for photographs; curl --data-binary @photo.jpg {address}/predict; Ctrl-C stops it")
+        say(f"{address} is a page for photographs; curl --data-binary @photo.jpg {address}/predict; Ctrl-C stops it")
         if given['host'] not in ('127.0.0.1','localhost','::1'):
             complain("resnet-course: whoever reaches this machine can ask")
     service.serve(service.make_app(model, spec), given['host'], given['port'], report)

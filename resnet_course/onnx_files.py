@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from . import __version__
 from .data import find_data
+from .efficientnet import SameConv2d
 from .errors import CourseError, printable
 from .extras import from_extra
 from .files import write_whole
@@ -40,19 +41,38 @@ def _hushed():
 # %% ../nbs/21_ship_it.ipynb #9ad647a5
 OPSET = 18 # Of ONNX's operators: what `torch.onnx.export` itself writes, and every onnxruntime since 1.15 reads
 
+# %% ../nbs/21_ship_it.ipynb #21670185
+def _plain_pads(model):
+    "A copy whose `SameConv2d` pad as others do, and the names of their weights"
+    model = copy.deepcopy(model)
+    same = [name for name,m in model.named_modules() if isinstance(m, SameConv2d)]
+    for name in same:
+        old,(parent,_,last) = model.get_submodule(name),name.rpartition('.')
+        new = nn.Conv2d(old.in_channels, old.out_channels, old.kernel_size, old.stride, old.kernel_size[0]//2,
+                        old.dilation, old.groups, old.bias is not None)
+        new.load_state_dict(old.state_dict())
+        setattr(model.get_submodule(parent), last, new)
+    return model.eval(), {f'{name}.weight' for name in same}
+
 # %% ../nbs/21_ship_it.ipynb #d8eaaa06
 def to_onnx(
     model:nn.Module, # In evaluation mode, on the CPU
     spec:dict, # From `load_model` or `spec_of`
 ): # An `onnx.ModelProto`
     "The net as an ONNX graph: normalised `images` of any number and size in, `logits` out, its spec as metadata"
-    from_extra('ship', 'onnxscript')
+    onnx = from_extra('ship', 'onnx')
     x = torch.zeros(2, spec['net_options'].get('n_in', 3), 64, 64)
     shapes = ({0: 'batch', 2: 'height', 3: 'width'},)
+    plain,same = _plain_pads(model)
     with _hushed(), torch.no_grad():
-        program = torch.onnx.export(model, (x,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
+        program = torch.onnx.export(plain, (x,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
                                     input_names=['images'], output_names=['logits'], verbose=False)
     graph = program.model_proto
+    for node in graph.graph.node:
+        if len(node.input)<2 or node.input[1] not in same: continue
+        kept = [a for a in node.attribute if a.name not in ('pads','auto_pad')]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute('auto_pad', 'SAME_UPPER')])
     for key,value in onnx_metadata(spec).items(): graph.metadata_props.add(key=key, value=value)
     return graph
 

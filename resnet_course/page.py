@@ -8,7 +8,7 @@ __all__ = ['page_of']
 # %% ../nbs/92_command.ipynb #929d6009
 import html, json
 
-# %% ../nbs/92_command.ipynb #5f3d425f
+# %% ../nbs/92_command.ipynb #ed551389
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
 h1{font-size:1.3rem;margin:.2rem 0 1rem} p{margin:.5rem 0} small{color:#555}
@@ -17,7 +17,7 @@ label{text-align:center;cursor:pointer}
 label:focus-within,label:hover{background:#e8f1fa} input{position:absolute;opacity:0;width:1px}
 img{display:block;max-width:100%;max-height:45vh;margin:1rem auto;border-radius:.4rem}
 ol{list-style:none;padding:0} li{margin:.5rem 0;overflow-wrap:anywhere} li span{float:right;margin-left:1rem}
-meter{display:block;width:100%;height:1rem} #said{min-height:3rem} .wrong{color:#a3200d}
+[hidden]{display:none!important} meter{display:block;width:100%;height:1rem} #said{min-height:3rem} .wrong{color:#a3200d}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#161616} small{color:#aaa}
 label{border-color:#7db6ea} label:focus-within,label:hover{background:#22303d} .wrong{color:#ff9d8a}}
 """
@@ -52,7 +52,8 @@ async function ask(photo) {
   } catch { tell('No answer. Is the service still running?', true); }
 }
 view.onerror = () => view.hidden = true;
-for (const file of document.querySelectorAll('input')) file.onchange = () => { ask(file.files[0]); file.value = ''; };
+for (const file of document.querySelectorAll('input'))
+  file.onchange = () => { ask(file.files[0]); file.value = ''; };
 document.ondragover = e => e.preventDefault();
 document.ondrop = e => { e.preventDefault(); ask(e.dataTransfer.files[0]); };
 """

@@ -38,8 +38,8 @@ def classify(
     data:bytes, # An image file
 ) -> dict: # `classes`: probabilities, largest first; or `error`
     "What the service says of one photograph"
-    if (n := _pixels(data))>MOST_PIXELS:
-        return {'error': f"an image of {n/1e6:,.0f} million pixels; at most {MOST_PIXELS/1e6:.0f} million are read"}
+    if _pixels(data)>MOST_PIXELS:
+        return {'error': f"more than {MOST_PIXELS/1e6:.0f} million pixels; send a smaller photograph"}
     began,faults = time.perf_counter(),{}
     table = predict_many(model, spec, [data], bs=1, faults=faults)
     if faults: return {'error': f"no image that can be read ({faults[0]}); send a whole JPEG or PNG file"}
@@ -100,7 +100,8 @@ def make_app(
     async def gone(request, e): return JSONResponse({'error': "the request was cut short; send it again"}, 400)
     routes = [Route('/', page), Route('/health', health), Route('/predict', predict, methods=['POST'])]
     return Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: gone})
-_POLICY = "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = ("default-src 'none'; img-src blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+           "connect-src 'self'")
 
 # %% ../nbs/21_ship_it.ipynb #cd1ac305
 def _server(app, host, port):
