@@ -17,7 +17,8 @@ label{text-align:center;cursor:pointer}
 label:focus-within,label:hover{background:#e8f1fa} input{position:absolute;opacity:0;width:1px}
 img{display:block;max-width:100%;max-height:45vh;margin:1rem auto;border-radius:.4rem}
 ol{list-style:none;padding:0} li{margin:.5rem 0;overflow-wrap:anywhere} li span{float:right;margin-left:1rem}
-[hidden]{display:none!important} meter{display:block;width:100%;height:1rem} #said{min-height:3rem} .wrong{color:#a3200d}
+[hidden]{display:none!important}
+meter{display:block;width:100%;height:1rem} #said{min-height:3rem} .wrong{color:#a3200d}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#161616} small{color:#aaa}
 label{border-color:#7db6ea} label:focus-within,label:hover{background:#22303d} .wrong{color:#ff9d8a}}
 """
