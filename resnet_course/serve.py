@@ -61,6 +61,26 @@ async def _body(request, refuse):
     if not n: raise refuse(400, "an empty request; send the bytes of an image file as its body")
     return b''.join(parts)
 
+# %% ../nbs/21_ship_it.ipynb #7ac69bd5
+def _around(spec):
+    "Routes for all that is no photograph, and one line for whatever goes wrong"
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.routing import Route
+    html,about = page_of(spec, MOST_BYTES),{'net': spec['net'], 'classes': len(spec['classes']), 'version': __version__}
+    policy = ("default-src 'none'; img-src blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+              "connect-src 'self'")
+    async def page(request): return HTMLResponse(html, headers={'Content-Security-Policy': policy})
+    async def health(request): return JSONResponse({'status': 'ok', **about})
+    async def refuse(request, e):
+        paths = "POST a photograph to /predict, or GET / or /health"
+        known = {404: f"nothing is here; {paths}", 405: f"not with {request.method}; {paths}"}
+        why = known.get(e.status_code, e.detail)
+        return JSONResponse({'error': why}, e.status_code, {'Connection': 'close', **(e.headers or {})})
+    async def gone(request, e): return JSONResponse({'error': "the request was cut short; send it again"}, 400)
+    return [Route('/', page), Route('/health', health)], {HTTPException: refuse, ClientDisconnect: gone}
+
 # %% ../nbs/21_ship_it.ipynb #0de5165f
 def make_app(
     model:nn.Module, # From `load_any`
@@ -71,11 +91,9 @@ def make_app(
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
-    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.responses import JSONResponse
     from starlette.routing import Route
-    turn,waiting,html = asyncio.Semaphore(1),[],page_of(spec, MOST_BYTES)
-
+    turn,waiting,(routes,handlers) = asyncio.Semaphore(1),[],_around(spec)
     async def predict(request):
         if len(waiting)>=MOST_WAITING: raise HTTPException(503, "too many photographs are waiting; try again soon")
         waiting.append(request)
@@ -86,22 +104,7 @@ def make_app(
         except CourseError as e: raise HTTPException(500, str(e)) from None
         finally: waiting.remove(request)
         return JSONResponse(said, 400 if 'error' in said else 200)
-
-    async def health(request):
-        about = {'net': spec['net'], 'classes': len(spec['classes']), 'version': __version__}
-        return JSONResponse({'status': 'ok', **about})
-
-    async def page(request): return HTMLResponse(html, headers={'Content-Security-Policy': _POLICY})
-    async def refuse(request, e):
-        paths = "POST a photograph to /predict, or GET / or /health"
-        known = {404: f"nothing is here; {paths}", 405: f"not with {request.method}; {paths}"}
-        why = known.get(e.status_code, e.detail)
-        return JSONResponse({'error': why}, e.status_code, {'Connection': 'close', **(e.headers or {})})
-    async def gone(request, e): return JSONResponse({'error': "the request was cut short; send it again"}, 400)
-    routes = [Route('/', page), Route('/health', health), Route('/predict', predict, methods=['POST'])]
-    return Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: gone})
-_POLICY = ("default-src 'none'; img-src blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-           "connect-src 'self'")
+    return Starlette(routes=[*routes, Route('/predict', predict, methods=['POST'])], exception_handlers=handlers)
 
 # %% ../nbs/21_ship_it.ipynb #cd1ac305
 def _server(app, host, port):
