@@ -20,7 +20,7 @@ setup(
     packages=find_packages(include=['resnet_course', 'resnet_course.*']),
     package_data={'resnet_course': ['py.typed', 'pretrained/*']},  # weights and the card beside them
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split(), 'pretrained': cfg['pretrained_requirements'].split()},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrained', 'ship', 'serve')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
 )

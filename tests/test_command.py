@@ -132,7 +132,7 @@ def test_help_needs_no_torch():
 
 
 def test_every_command_has_help(command):
-    for name in ('train', 'predict', 'evaluate', 'cost', 'archs', 'clean', 'doctor'):
+    for name in ('train', 'predict', 'evaluate', 'export', 'serve', 'card', 'cost', 'archs', 'clean', 'doctor'):
         status, out, _ = command(name, '--help')
         assert status == 0 and out.startswith(f'usage: resnet-course {name}')
 

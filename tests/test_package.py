@@ -118,7 +118,7 @@ def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in 
 
 
 @pytest.mark.parametrize('folder, keys', [
-    ('resnet_course', ['requirements', 'pretrained_requirements']),
+    ('resnet_course', ['requirements', 'pretrained_requirements', 'ship_requirements', 'serve_requirements']),
     *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench', 'nbs')),
 ])
 def test_every_import_is_declared(folder, keys):
