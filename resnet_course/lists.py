@@ -119,8 +119,9 @@ def _held_groups(labels, groups, valid_pct, seed, report):
         raise CourseError(f"groups leaves nothing to hold out ({len(number)} of them for {len(labels)} images); "
                           "take smaller groups, or more images")
     if stuck:
-        report(f"none of class {printable(stuck[0])!r}{f' and {len(stuck)-1} more' if stuck[1:] else ''} is held out, so "
-               "nothing measures it: its groups cannot be divided without taking all of a class")
+        more = f' and {len(stuck)-1} more' if stuck[1:] else ''
+        report(f"none of class {printable(stuck[0])!r}{more} is held out, so nothing measures it: its groups cannot be "
+               "divided without taking all of a class")
     return held[of]
 
 # %% ../nbs/95_files.ipynb #78c6297f

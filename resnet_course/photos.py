@@ -8,6 +8,7 @@ __all__ = ['small_views', 'near_duplicates', 'alike_groups', 'taken', 'bursts', 
 
 # %% ../nbs/19_your_photographs.ipynb #9201ac4e
 from datetime import datetime
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -32,8 +33,9 @@ def small_views(
     if not len(images): raise CourseError("there are no images to compare; give some")
     broken = {}
     def view(i):
-        try: im = RGBImage.create(images[i])
-        except Exception as e: broken[images[i] if hasattr(images[i], 'parent') else i] = image_fault(images[i]) or str(e)
+        image = images[i]
+        try: im = RGBImage.create(image)
+        except Exception as e: broken[image if isinstance(image, (str,Path)) else i] = image_fault(image) or str(e)
         else: return np.asarray(im.resize((8,8), Image.Resampling.BOX, reducing_gap=2), np.float32).reshape(64, 3)
     views = parallel(view, range(len(images)), n_workers=workers, threadpool=True, progress=False)
     refuse_broken(broken, len(images))
@@ -46,9 +48,10 @@ def near_duplicates(
     images, # `ImageFiles`, or a list of files or images in memory
     least:float=0.93, # Smallest likeness: 1 is a copy
     most:int=20, # Of each image at most so many, the nearest
-) -> pd.DataFrame: # Positions `a` and `b` and their likeness, largest first; of `ImageFiles` also whether they lie `across`
+) -> pd.DataFrame: # Positions `a` and `b`, `likeness`, largest first; of `ImageFiles` also whether they lie `across`
     "Pairs of images that are nearly the same: resized, recompressed, made brighter, shifted a little, shot in a burst"
-    if isinstance(least, (str,bool)) or not 0<least<=1: raise CourseError(f"least={least} is no likeness; take e.g. 0.93")
+    if isinstance(least, (str,bool)) or not 0<least<=1:
+        raise CourseError(f"least={least} is no likeness between 0 and 1; take e.g. 0.93")
     listed = images.items if isinstance(images, ImageFiles) else list(images)
     views = small_views(listed)
     near = NearestNeighbors(n_neighbors=min(most+1, len(views)), algorithm='brute').fit(views)
@@ -74,7 +77,9 @@ def taken(
     file, # A photograph
 ) -> datetime|None: # `None`: the file doesn't say, as after most messengers
     "When a photograph was taken, as the camera wrote it down (EXIF)"
-    with Image.open(file) as im: exif = im.getexif()
+    try:
+        with Image.open(file) as im: exif = im.getexif()
+    except OSError as e: refuse_broken({file: image_fault(file) or str(e)}, 1)
     said = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
     try: return datetime.strptime(str(said).strip('\0 '), '%Y:%m:%d %H:%M:%S')
     except ValueError: return None
