@@ -345,6 +345,7 @@ def test_balanced_batches(make, rare, own_cache):
     assert orders[0] != orders[1]
     assert sorted(train.new(shuffle=False, drop_last=False).get_idxs()) == list(range(36))
     assert Counter(train.new().get_idxs())[30] == 3 and dls.new_empty().train.n == 0
+    assert sorted(train.new(dls.valid.dataset, shuffle=True).get_idxs()) == list(range(8)), "other images as ever"
     y = torch.cat([y for _, y in train])
     assert len(y) == 32 and 12 <= y.sum() <= 18
     set_seed(3)
