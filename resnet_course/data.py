@@ -52,7 +52,7 @@ def get_data(
     mirror:bool|None=None, # Mirror half of the training images; `None`: as its `Dataset` says
     workers:int|None=None, # Processes that read images; `None`: as many as fastai thinks fit
     device=None, # Where the batches go; `None`: the GPU if there is one
-    **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `skip`, `report`
+    **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `groups`, `skip`, `report`
 ) -> DataLoaders: # Training batches `(bs,3,resize,resize)` and labels, shuffled; validation batches
     "Batches of labelled images (Howard and Gugger, 2020, chapter 14)"
     images = image_files(source, **kwargs)
@@ -105,16 +105,28 @@ def _folder_images(source, skip, split):
                       whole=not skip, left_out=left_out, split=split)
 
 # %% ../nbs/00_data.ipynb #1b85a12d
-def _listed_images(source, files, labels, valid, valid_pct, seed, skip):
+def _listed_images(source, files, labels, valid, valid_pct, seed, skip, groups, report):
     "`ImageFiles` of two lists; a name that is not absolute is taken to lie in the folder `source`, if there is one"
     folder = Path('' if source is None else find_data(source))
-    items,labels,classes,held = read_lists(files, labels, valid, valid_pct, seed, folder)
+    items,labels,classes,held = read_lists(files, labels, valid, valid_pct, seed, folder, groups, report)
     train,val = ([i for i in range(len(items)) if bool(held[i])==part] for part in (False,True))
     dataset = Dataset('list') if source is None else find_dataset(source)
     images = ImageFiles(dataset, None, [items[i] for i in train], [items[i] for i in val],
                         [labels[i] for i in train+val], classes, train+val)
     skip = [folder/os.path.expanduser(f) if isinstance(f, (str,os.PathLike)) else f for f in skip]
     return _trainable(_without(images, skip) if skip else images)
+
+# %% ../nbs/00_data.ipynb #b7e1c0b2
+def _grouped_images(source, skip, split, groups, report):
+    "`ImageFiles` of a folder of class folders of which groups are held out, as if they had been listed"
+    left_out = {}
+    found = divide_images(find_data(source), skip=skip, left_out=left_out, **split)
+    files = sorted(found['train']+found['val'])
+    _,labels,classes,held = read_lists(files, list(map(folder_class, files)), None, **split, folder=Path(),
+                                       groups=groups, report=report)
+    train,val = ([i for i in range(len(files)) if bool(held[i])==part] for part in (False,True))
+    return _trainable(ImageFiles(find_dataset(source), None, [files[i] for i in train], [files[i] for i in val],
+                                 [labels[i] for i in train+val], classes, train+val, not skip, left_out))
 
 # %% ../nbs/00_data.ipynb #42c0a979
 def _trainable(images):
@@ -153,22 +165,27 @@ def image_files(
     valid=None, # Which of `files` are held out, a truth value each; `None`: a random share
     valid_pct:float|None=None, # That share, of each class (0.2); given for a folder, it has no `train/` and `val/`
     seed:int=0, # Which share
+    groups=None, # What must stay on one side: a list, a function of the file, or a pattern for its name
     skip=(), # Files to leave out; of images in memory their positions
-    report=warnings.warn, # Called with one line if other files of a folder are left out, since they are no images there
+    report=warnings.warn, # Called with one line if files of a folder are left out, or a class cannot be held out
 ) -> ImageFiles:
     "List the images of `source`, once: whatever needs them takes the result in place of `source`"
     if files is not None:
-        return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip)
+        return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip,
+                              groups, report)
     if labels is not None or valid is not None:
         raise CourseError("labels= and valid= go with files=; a folder says these by its names")
-    if seed and valid_pct is None:
-        raise CourseError(f"seed={seed} says which share is held out; it goes with valid_pct= or files=")
+    if valid_pct is None and (seed or groups is not None):
+        said = f'seed={seed} says' if seed else 'groups= helps to say'
+        raise CourseError(f"{said} which share is held out; it goes with valid_pct= or files=")
     if isinstance(source, ImageFiles) and valid_pct is not None:
         raise CourseError(f"valid_pct={valid_pct} comes too late: these images are divided; leave it out")
     if source is None:
         raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
     if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
-    images = _folder_images(source, skip, None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed})
+    split = None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed}
+    images = (_folder_images(source, skip, split) if groups is None else
+              _grouped_images(source, skip, split, groups, report))
     if images.left_out: report(left_out_line(images.left_out, len(images.items)))
     return images
 

@@ -6,7 +6,7 @@
 __all__ = ['read_lists', 'divide_images']
 
 # %% ../nbs/95_files.ipynb #a6dd1f7a
-import os
+import os, re
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -16,10 +16,14 @@ from .errors import CourseError, printable
 from .folders import class_name, filled_classes, images_in
 
 # %% ../nbs/95_files.ipynb #49595bab
-def _held_out(labels, valid_pct, seed):
-    "A truth value for each label: about `valid_pct` of each class, and never all of it"
+def _check_share(valid_pct):
+    "Refuse what is no share"
     if isinstance(valid_pct, (str,bool)) or not 0<valid_pct<1:
         raise CourseError(f"valid_pct={valid_pct} is no share between 0 and 1; take e.g. 0.2")
+
+def _held_out(labels, valid_pct, seed):
+    "A truth value for each label: about `valid_pct` of each class, and never all of it"
+    _check_share(valid_pct)
     rng,held = np.random.default_rng(seed),np.zeros(len(labels), bool)
     for name in sorted(set(labels)):
         where = np.flatnonzero([label==name for label in labels])
@@ -67,6 +71,59 @@ def _check_lists(items, labels, valid):
     gone = [printable(f) for f in items if isinstance(f, Path) and not os.path.exists(f)]
     if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; mend the list")
 
+# %% ../nbs/95_files.ipynb #b7e1c0a2
+def _read_groups(groups, items):
+    "The group of each image, from a list, a function of the image, or a pattern for a file's name"
+    if isinstance(groups, (str,re.Pattern)):
+        try: pattern = re.compile(groups)
+        except re.error as e: raise CourseError(f"groups={groups!r} is no pattern ({e}); mend it") from None
+        def groups(item):
+            found = pattern.search(item.name) if isinstance(item, Path) else None
+            if not found:
+                raise CourseError(f"groups={pattern.pattern!r} fits no part of {printable(item)[:80]}; "
+                                  "mend the pattern, or give a list or a function")
+            return found[1] if pattern.groups else found[0]
+    groups = list(map(groups, items)) if callable(groups) else _listed('groups', groups)
+    if len(groups)!=len(items):
+        raise CourseError(f"groups has {len(groups)} entries for {len(items)} images; give one for each")
+    for group in groups:
+        try: empty = pd.api.types.is_scalar(group) and pd.isna(group)
+        except TypeError: empty = False
+        if empty: raise CourseError("groups has an empty entry; give an image that is alone a group of its own")
+        try: hash(group)
+        except TypeError:
+            raise CourseError(f"groups has {str(group)[:40]}, a {type(group).__name__}; a group is a name, a number "
+                              "or a date") from None
+    return groups
+
+# %% ../nbs/95_files.ipynb #b7e1c0a4
+def _held_groups(labels, groups, valid_pct, seed, report):
+    "As `_held_out`, but a group is held out as a whole"
+    _check_share(valid_pct)
+    number,classes = {g: i for i,g in enumerate(dict.fromkeys(groups))},sorted(set(labels))
+    of,column = np.array([number[g] for g in groups], int),{name: i for i,name in enumerate(classes)}
+    counts = np.zeros((len(number), len(classes)))
+    np.add.at(counts, (of, [column[label] for label in labels]), 1)
+    total,now,held = counts.sum(0),np.zeros(len(classes)),np.zeros(len(number), bool)
+    def far(n): return ((n-valid_pct*total)**2/total).sum()
+    def leaves_some(g): return ((now+counts[g]<total) | (counts[g]==0)).all()
+    for g in np.random.default_rng(seed).permutation(len(number)):
+        if leaves_some(g) and far(now+counts[g])<far(now): held[g],now = True,now+counts[g]
+    stuck = []
+    for c in np.flatnonzero((now==0) & (np.round(valid_pct*total)>0)):
+        if now[c]: continue  # with a group of another class
+        if can := [g for g in np.flatnonzero(counts[:,c]) if leaves_some(g)]:
+            held[g := min(can, key=lambda g: counts[g].sum())],now = True,now+counts[g]
+        else: stuck.append(classes[c])
+    if not held.any():
+        raise CourseError(f"groups leaves nothing to hold out ({len(number)} of them for {len(labels)} images); "
+                          "take smaller groups, or more images")
+    if stuck:
+        more = f' and {len(stuck)-1} more' if stuck[1:] else ''
+        report(f"none of class {printable(stuck[0])!r}{more} is held out, so nothing measures it: its groups cannot be "
+               "divided without taking all of a class")
+    return held[of]
+
 # %% ../nbs/95_files.ipynb #78c6297f
 def read_lists(
     files, # As in `image_files`
@@ -75,6 +132,8 @@ def read_lists(
     valid_pct:float, # As in `image_files`
     seed:int, # As in `image_files`
     folder:Path, # Where names lie that are not absolute
+    groups=None, # As in `image_files`
+    report=print, # Called with one line if a class cannot be held out, since all of it is one group
 ) -> tuple: # Images; the class of each, as text; all classes in their order; which images are held out
     "Two lists, looked at and brought into one form"
     if labels is None:
@@ -84,6 +143,9 @@ def read_lists(
     _check_lists(items, labels, valid)
     labels = [class_name(label) if isinstance(label, str) else label for label in labels]
     classes,labels = [str(c) for c in sorted(set(labels))], list(map(str, labels))
+    if groups is not None:
+        if valid is not None: raise CourseError("valid= and groups= both say what is held out; leave one of them out")
+        return items, labels, classes, _held_groups(labels, _read_groups(groups, items), valid_pct, seed, report)
     return items, labels, classes, _held_out(labels, valid_pct, seed) if valid is None else valid
 
 # %% ../nbs/95_files.ipynb #f1a5e004
