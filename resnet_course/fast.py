@@ -58,7 +58,7 @@ def fast_data(
     workers:int|None=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
     device=None, # Where the batches go; `None`: the GPU if there is one
     progress:bool=False, # Show a progress bar while the cache is made
-    **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `skip`
+    **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `groups`, `skip`
 ) -> DataLoaders: # As from `get_data`, but faster
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
     known = (images := image_files(source, **kwargs)).dataset

@@ -76,8 +76,9 @@ def _recipe_options(add):
     add('--recipe', choices=['fast','book','laptop'],
         help="fast (default), book: the book's own pipeline, or laptop: some ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
-    add('--weights', type=path, metavar='FILE',
-        help="model.safetensors of a run with the same net, to start from; for other classes it gets a new head")
+    add('--weights', type=path, metavar='NAME|FILE',
+        help="to start from: imagenette (the course's own ResNet-18), imagenet (with --arch efficientnet_lite0), or "
+             "the model.safetensors of a run with the same net; other classes get a new head")
     add('--size', type=size, metavar='PX', help=f"side of the images in a batch, {limits_of('size')}")
     add('--presize', type=size, metavar='PX',
         help=f"side each image is resized to before a batch is cropped from it, {limits_of('presize')}")
