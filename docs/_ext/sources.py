@@ -216,9 +216,14 @@ def target(literal, docname):
     return 'py', 'obj', f'resnet_course.{module}.{name}'
 
 
+def inside(node, kinds):
+    while node is not None and not isinstance(node, kinds): node = node.parent
+    return node is not None
+
+
 def link_names(app, doctree):
     for literal in list(doctree.findall(nodes.literal)):
-        if isinstance(literal.parent, (nodes.title, nodes.reference, pending_xref)): continue
+        if inside(literal.parent, (nodes.title, nodes.reference, pending_xref)): continue
         if not (found := target(literal, app.env.docname)): continue
         to = dict(zip(('refdomain', 'reftype', 'reftarget'), found, strict=True))
         link = pending_xref('', **to, refexplicit=True, refdoc=app.env.docname)
