@@ -33,7 +33,7 @@ def turn(
     lr:float,
     mom:float, # Nesterov momentum
 ) -> tuple: # Weights and momentum after the step
-    "A step of Muon: each matrix keeps the length of so many rows of length 1, and moves by an orthogonal one"
+    "A step of Muon: each matrix is scaled to the length of so many rows of length 1, and moves by an orthogonal one"
     m = m.lerp(g, 1-mom)
     w = w*(w.shape[1]**0.5/w.norm(dim=(1,2), keepdim=True))
     kind = torch.bfloat16 if best_precision(w.device)=='bf16' else torch.float32
