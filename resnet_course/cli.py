@@ -117,7 +117,10 @@ def _next_step(run, config):
     "What to try after this run, in lines"
     yield f"next: resnet-course predict {typed(run.folder/'model.safetensors')} IMAGE"
     sizes,data,split = run.recipe.sizes,config['data'],config['split']
+    kept = 'recipe','arch','layers','expansion','width','weights','presize','bs','lr','precision','size','progressive'
+    told = {k: ','.join(map(str, v)) if isinstance(v, list) else v for k,v in config['options'].items() if k in kept}
     again = f"resnet-course train --data {typed(data)}" + (f" --valid {split['valid_pct']}" if split else '')
+    again += ''.join(f' --{k} {typed(str(v))}' for k,v in told.items())
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:
         yield f"  or: grow the images, {again} --progressive {sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"

@@ -8,7 +8,7 @@ __all__ = ['get_tfms', 'folder_class', 'get_data', 'ImageFiles', 'image_files', 
            'image_fault', 'find_broken', 'refuse_broken']
 
 # %% ../nbs/00_data.ipynb #c006
-import os, warnings
+import os, re, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from fastai.data.core import DataLoaders, Datasets, TfmdLists
@@ -183,6 +183,9 @@ def image_files(
     if source is None:
         raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
     if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
+    if groups is not None and not (callable(groups) or isinstance(groups, (str,re.Pattern))):
+        raise CourseError("groups= of a folder is a function of the file, or a pattern for its name; a list goes with "
+                          "files=, whose order you know")
     split = None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed}
     images = (_folder_images(source, skip, split) if groups is None else
               _grouped_images(source, skip, split, groups, report))

@@ -108,12 +108,14 @@ def export(
     from resnet_course.model_files import load_model
     from resnet_course.onnx_files import calibration_images, check_target, save_onnx
     check_target(given['file'])
+    from resnet_course.run_folder import divided_at_training
     model,spec = load_model(given['model'])
-    images = calibration_images(given['int8']) if 'int8' in given else None
+    if images := given.get('int8'):
+        images = calibration_images(images, valid_pct=divided_at_training(given['model'], images))
     agree = save_onnx(given['file'], model, spec, images)
     size = f"{os.path.getsize(given['file'])/1e6:.1f} MB"
     checked = "equal to its net in onnxruntime, to 1e-4"
-    if images: checked = f"8 bits; the net's answer for {agree:.1%} of {len(images)} training images"
+    if images: checked = f"8 bits; the net's answer for {agree:.1%} of {len(images)} images"
     say(f"{given['file']}: {size}, {checked}", f"next: resnet-course predict {typed(given['file'])} IMAGE")
 
 # %% ../nbs/92_command.ipynb #57072dc7

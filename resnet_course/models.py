@@ -202,7 +202,9 @@ def spec_of(
     w,classes = model.weights,list(model.weights.classes if classes is None else classes)
     n_out = next(p for p in reversed(list(model.parameters()))).shape[0]
     if len(classes)!=n_out:
-        raise CourseError(f"{len(classes)} classes are named, and the net has {n_out}; give classes= their names")
+        who = f"the weights know {len(classes)} classes" if len(model.weights.classes)==len(classes) else \
+            f"{len(classes)} classes are named"
+        raise CourseError(f"{who}, and the net has {n_out}; give classes= their names")
     functions = [name for name,value in model.made['net_options'].items() if callable(value)]
     if functions: raise CourseError(f"{functions[0]} is a function, which no file can hold; save the state dict alone")
     shown = size or w.size

@@ -177,7 +177,8 @@ def net_of(
     base=None, # The `Recipe` whose net it is if none is named
 ) -> dict:
     "Which net the options ask for, as fields of a recipe"
-    width = {'width': given['width']} if given.get('width', 64)!=64 else {}
+    said = 'width' in given and ('weights' in given or given['width']!=64)  # 64 is what a net has anyway
+    width = {'width': given['width']} if said else {}
     if 'layers' in given:
         if 'arch' in given: raise CourseError(f"{given['arch']} and --layers name two nets; give one of them")
         own = {'layers': given['layers'], 'expansion': given.get('expansion', 1)}

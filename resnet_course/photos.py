@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.class_weight import compute_class_weight
 from .cache import CachedDL
 from .data import ImageFiles
-from .errors import CourseError
+from .errors import CourseError, printable
 from .images import RGBImage, image_fault, refuse_broken
 
 # %% ../nbs/19_your_photographs.ipynb #fd74f52b
@@ -52,6 +52,9 @@ def near_duplicates(
     "Pairs of images that are nearly the same: resized, recompressed, made brighter, shifted a little, shot in a burst"
     if isinstance(least, (str,bool)) or not 0<least<=1:
         raise CourseError(f"least={least} is no likeness between 0 and 1; take e.g. 0.93")
+    if type(most) is not int or most<1: raise CourseError(f"most={most!r} is no number of images; take 1 or more")
+    if isinstance(images, (str,Path)):
+        raise CourseError(f"{printable(images)} is one name; give image_files('FOLDER', valid_pct=0.2), or a list")
     listed = images.items if isinstance(images, ImageFiles) else list(images)
     views = small_views(listed)
     near = NearestNeighbors(n_neighbors=min(most+1, len(views)), algorithm='brute').fit(views)

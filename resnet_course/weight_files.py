@@ -85,7 +85,7 @@ def find_weights(
     named = WEIGHTS.get(net, {})
     if isinstance(weights, str) and weights in named: return named[weights]()
     if isinstance(weights, str) and not Path(weights).suffix:
-        there = [f"{n} has {', '.join(map(repr, ws))}" for n,ws in ({net: named} if named else WEIGHTS).items()]
+        there = [f"{n} has {', '.join(map(repr, ws))}" for n,ws in WEIGHTS.items()]
         raise CourseError(f"{net} has no weights called {brief(weights)}; give a file, or take named ones: "
                           f"{', '.join(there)}")
     if isinstance(weights, (str,Path)): weights = own_weights(weights) or weights

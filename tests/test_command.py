@@ -327,6 +327,30 @@ def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
     assert len(done[4][1].splitlines()) == len(ODD)+4
 
 
+def hint_of(said): return shlex.split(said.splitlines()[-1].split(': ', 1)[1].partition(', ')[2])
+
+
+def test_a_hint_is_the_same_training_but_for_one_thing(command, done, small, tmp_path):
+    "Net, weights and all that was said about steps and sizes come along"
+    words = ['--layers', '1,1,1,1', '--width', 8, '--weights', done.folder/'model.safetensors', '--bs', 16]
+    words += ['--lr', 1e-3, '--precision', 'fp32', '--presize', 40, '--size', 32, '--epochs', 1]
+    status, said, err = command('train', '--data', small, *words, '--out', tmp_path/'run')
+    assert status == 0, err
+    hint = hint_of(said)
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        if name != '--epochs': assert hint[hint.index(name)+1] == str(value), (name, hint)
+    assert hint[hint.index('--epochs')+1] == '2'
+    status, _, err = command(*hint[1:], '--out', tmp_path/'next')
+    assert status == 0, err
+
+
+def test_a_width_that_is_said_is_minded(refused, small, tmp_path):
+    "The usual one, too, where weights have another"
+    for width in (48, 64):
+        said = refused('train', '--data', small, '--weights', 'imagenette', '--width', width, '--out', tmp_path/'run')
+        assert 'width 32' in said and f'width {width}' in said, said
+
+
 @pytest.mark.parametrize('name', ['plain', '-x', '~root', "it's", 'a b', 'a\nb', "\x1b[2Jc'\\", '\\', '$HOME', '中',
                                   '!', os.fsdecode(b'caf\xe9f')])
 def test_a_hint_can_be_typed(name):

@@ -105,6 +105,16 @@ def test_few_and_wrong_images(tmp_path):
         near_duplicates([pieces(1)[0], b'nothing', pieces(1)[0]])
 
 
+@pytest.mark.parametrize('most', [0, -1, 1.5, True, '20'])
+def test_a_number_of_copies(most):
+    with pytest.raises(CourseError, match='most='): near_duplicates([np.zeros((8, 8, 3), np.uint8)]*3, most=most)
+
+
+@pytest.mark.parametrize('name', ['photos', '/', Path('photos')])
+def test_a_folder_is_no_list_of_images(name):
+    with pytest.raises(CourseError, match='is one name; give image_files'): near_duplicates(name)
+
+
 def test_memory_grows_with_the_images_not_with_their_pairs():
     "3,000 equal images are 4.5 million pairs; each is kept with its nearest, and all are one group"
     one = np.asarray(pieces(1)[0].resize((8, 8)))
@@ -264,6 +274,14 @@ def test_groups_go_with_a_division(small, unsplit):
     with pytest.raises(CourseError, match='valid_pct=2 is no share'):
         image_files(files=files, labels=labels, groups=groups, valid_pct=2)
     with pytest.raises(CourseError, match=r'fits no part of .*png'): image_files(unsplit, groups='^x', valid_pct=0.2)
+
+
+@pytest.mark.parametrize('groups', [['a', 'b'], (1, 2), {'a': 1}, 7])
+def test_a_list_of_groups_does_not_go_with_a_folder(unsplit, groups):
+    "Whose files come in an order that nobody has said"
+    with pytest.raises(CourseError, match='a list goes with files=') as e:
+        image_files(unsplit, valid_pct=0.2, groups=groups)
+    assert '\n' not in str(e.value)
 
 
 @pytest.mark.parametrize('groups', [r'^(.)', re.compile('^.'), lambda f: f.name[0]],

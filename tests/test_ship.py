@@ -113,6 +113,16 @@ def test_eight_bits_are_a_quarter_and_nearly_the_same(net, exported, images):
     assert abs(want-got).max() < 0.1 and abs(want-got).max() > 0
 
 
+def test_calibration_leaves_out_what_the_run_held_out(unsplit, small, tmp_path):
+    "Of a folder that the run divided, the training part; of one with `train/`, that; else all of it"
+    from resnet_course.lists import divide_images
+    from resnet_course.onnx_files import calibration_images
+    parts = divide_images(unsplit, valid_pct=0.25)
+    assert set(calibration_images(unsplit, valid_pct=0.25)) == set(parts['train']) and parts['val']
+    assert set(calibration_images(unsplit)) == set(parts['train'])|set(parts['val'])
+    assert all('train' in f.parts for f in calibration_images(small))
+
+
 def test_calibration_shows_the_net_what_prediction_shows_it(net, images):
     from resnet_course.fast import fast_data
     from resnet_course.onnx_files import calibration_images, prepared_images

@@ -228,7 +228,7 @@ def test_a_file_decides_the_classes(tmp_path):
 
 
 @pytest.mark.parametrize('net, weights, says', [
-    ('resnet18', 'imagenet', r"resnet18 has no weights called 'imagenet'.*'imagenette'"),
+    ('resnet18', 'imagenet', r"resnet18 has no weights called 'imagenet'.*efficientnet_lite0"),
     ('efficientnet_lite0', 'imagenette', r"efficientnet_lite0 has no weights called 'imagenette'.*imagenet"),
     ('efficientnet_lite0', 'no/such.pth', 'no/such.pth is no file'),
     ('efficientnet_lite0', 3, 'weights=3')])
