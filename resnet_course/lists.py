@@ -80,7 +80,8 @@ def _read_groups(groups, items):
         def groups(item):
             found = pattern.search(item.name) if isinstance(item, Path) else None
             if not found:
-                raise CourseError(f"groups={pattern.pattern!r} fits no part of {printable(item)[:80]}; "
+                name = printable(getattr(item, 'name', item))[:80]
+                raise CourseError(f"groups={pattern.pattern!r} fits no part of {name}; "
                                   "mend the pattern, or give a list or a function")
             return found[1] if pattern.groups else found[0]
     groups = list(map(groups, items)) if callable(groups) else _listed('groups', groups)
