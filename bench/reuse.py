@@ -23,7 +23,7 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
 
 from gpu import FinishedClock
-from runner import Record, line, options, recorded
+from runner import Record, epochs_of, line, options, recorded
 from resnet_course.cache import CachedDL
 from resnet_course.data import image_files
 from resnet_course.fast import fast_data, fast_learner
@@ -35,7 +35,8 @@ from resnet_course.weights import body_head, load_weights, reset_head
 FIRST = replace(RECIPES['laptop'], presize=160)
 CHOSEN = replace(FIRST, sizes=(64,)*10+(96,)*12+(128,)*6, optimiser='Muon', smoothing=0.1, averaging=0.99,
                  average_from=0.6, validate='last')  # as `screen.py` did, and confirmed
-COUNTS, SIZE, STEPS = (5, 10, 50, 'all'), 128, 400
+COUNTS = 5, 10, 50, 'all'  # training images a class
+STEPS, EPOCHS = 400, 10  # of each training, at least
 
 
 def scratch(learn, epochs): learn.fit_one_cycle(epochs, 3e-3)
@@ -82,15 +83,7 @@ def fit(args, recipe, images, seed):
     learn = fast_learner(dls, make_net(recipe, len(images.classes)), opt_func=OPTIMISERS[recipe.optimiser], cbs=cbs,
                          graph=args.device.startswith('cuda'))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(len(recipe.sizes), recipe.lr)
-    return learn, rows_of(recipe.sizes, clock.trained, learn.recorder.values)
-
-
-def rows_of(sizes, seconds, values):
-    "The history of a run"
-    names = 'train_loss', 'valid_loss', 'accuracy'
-    return [{'epoch': i, 'size': size, **{k: round(float(v), 6) for k, v in zip(names, row, strict=False)
-                                          if v is not None}, 'seconds': round(s, 4)}
-            for i, (size, s, row) in enumerate(zip(sizes, seconds, values, strict=True), 1)]
+    return learn, epochs_of(recipe.sizes, clock.trained, learn.recorder.values)
 
 
 @torch.no_grad()
@@ -141,7 +134,7 @@ def transfer(args, variant, seed):
                          cbs=ValidateLast(1))
     began = time.perf_counter()
     with learn.no_bar(), learn.no_logging(): METHODS[method](learn, epochs)
-    last = rows_of([args.recipe.sizes[-1]], [time.perf_counter()-began], learn.recorder.values[-1:])
+    last = epochs_of([args.recipe.sizes[-1]], [time.perf_counter()-began], learn.recorder.values[-1:])
     run = {'images': train.n, 'epochs': epochs, 'steps': epochs*len(train), 'history': last}
     if method == 'from scratch': return run
     back, tuned = copy.deepcopy(source), net.state_dict()
@@ -167,7 +160,7 @@ def main():
     parser.add_argument('--device', default='auto')
     parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, a tiny net")
     args = parser.parse_args()
-    args.device, args.half, args.steps, args.least = pick_device(args.device), 5, STEPS, 10
+    args.device, args.half, args.steps, args.least = pick_device(args.device), 5, STEPS, EPOCHS
     recipe = CHOSEN if args.experiment == 'imagenette' else FIRST
     if args.experiment == 'imagenette' and not args.out: parser.error("imagenette wants --out FOLDER")
     if args.tiny:

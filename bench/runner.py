@@ -85,6 +85,14 @@ def line(run):
     return f"{run['variant']}, seed {run['seed']}: accuracy {run['history'][-1]['accuracy']:.3f}, {seconds:.0f} s"
 
 
+def epochs_of(sizes, seconds, values):
+    "The history of a run; `values`: a recorder's, where an epoch without validation has none"
+    names = 'train_loss', 'valid_loss', 'accuracy'
+    def known(row): return {k: round(float(v), 6) for k, v in zip(names, row, strict=False) if v is not None}
+    return [{'epoch': i, 'size': size, **known(row), 'seconds': round(s, 4)}
+            for i, (size, s, row) in enumerate(zip(sizes, seconds, values, strict=True), 1)]
+
+
 def recorded(recipe): return {k: v for k, v in asdict(recipe).items() if k != 'seed'}  # each run has its own
 
 

@@ -34,7 +34,7 @@ from sklearn.model_selection import train_test_split
 
 from factors import FACTORS, AlternatingDL, muon_macs, recipe_of, scaled, straight
 from gpu import FinishedClock
-from runner import Record, options, recorded
+from runner import Record, epochs_of, options, recorded
 from resnet_course.cache import CachedDL
 from resnet_course.cost import cost_table
 from resnet_course.crops import BatchRandomResizedCrop
@@ -121,11 +121,7 @@ def train(args, images, factors, recipe, seed):
     cost = macs(learn.model, recipe, len(learn.dls.train))
     fit = straight if 'straight' in factors else Learner.fit_one_cycle
     with learn.no_bar(), learn.no_logging(): fit(learn, len(recipe.sizes), recipe.lr, wd=recipe.wd)
-    names, rows = ('train_loss', 'valid_loss', 'accuracy'), []
-    for size, seconds, values in zip(recipe.sizes, clock.trained, learn.recorder.values, strict=True):
-        found = {k: round(float(v), 6) for k, v in zip(names, values, strict=False) if v is not None}
-        rows.append({'epoch': len(rows)+1, 'size': size, **found, 'seconds': round(seconds, 4)})
-    return {'MACs': cost, 'history': rows}
+    return {'MACs': cost, 'history': epochs_of(recipe.sizes, clock.trained, learn.recorder.values)}
 
 
 def line(run):

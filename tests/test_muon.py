@@ -24,15 +24,16 @@ def nearest(g):
     return left@right
 
 
-@pytest.mark.parametrize('shape', [(2, 32, 288), (3, 288, 32), (1, 8, 27), (1, 1, 27), (1, 16, 16)])
+@pytest.mark.parametrize('shape', [(2, 32, 288), (3, 288, 32), (1, 8, 27), (1, 1, 27)])
 def test_orthogonal(shape):
+    torch.manual_seed(0)
     g = torch.randn(*shape)
     u = orthogonal(g)
     assert u.shape == g.shape
     s = torch.linalg.svdvals(u)
-    assert (s.min() > 0.6 or shape == (1, 16, 16)) and s.max() < 1.3, (s.min(), s.max())
+    assert s.min() > 0.6 and s.max() < 1.3, (s.min(), s.max())
     cosine = (u*nearest(g)).sum()/(u.norm()*nearest(g).norm())
-    assert cosine > (0.97 if shape != (1, 16, 16) else 0.9), "not the nearest orthogonal one"
+    assert cosine > 0.98, "not the nearest orthogonal one"
     assert torch.allclose(orthogonal(1e-4*g), u, atol=1e-2) and torch.allclose(orthogonal(-g), -u, atol=1e-6)
 
 
