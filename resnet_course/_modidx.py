@@ -644,6 +644,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'resnet_course.schemas.whole': ('run.html#whole', 'resnet_course/schemas.py')},
             'resnet_course.serve': { 'resnet_course.serve._around': ('ship_it.html#_around', 'resnet_course/serve.py'),
                                      'resnet_course.serve._body': ('ship_it.html#_body', 'resnet_course/serve.py'),
+                                     'resnet_course.serve._named': ('ship_it.html#_named', 'resnet_course/serve.py'),
                                      'resnet_course.serve._pixels': ('ship_it.html#_pixels', 'resnet_course/serve.py'),
                                      'resnet_course.serve._server': ('ship_it.html#_server', 'resnet_course/serve.py'),
                                      'resnet_course.serve.classify': ('ship_it.html#classify', 'resnet_course/serve.py'),

@@ -259,6 +259,18 @@ def test_bad_requests_get_one_line_each(service, data, headers, status, says):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('host', ['evil.example', 'evil.example:80', '127.0.0.1.evil.example', '[::2]'])
+def test_it_answers_under_this_machine_s_names_alone(service, images, host):
+    "A page elsewhere, whose name was made to lead here, learns nothing"
+    photo, port = next((images/'train').glob('*/*.png')).read_bytes(), service.rpartition(':')[2]
+    for path, data in (('/', None), ('/health', None), ('/predict', photo), ('/nothing', None)):
+        status, said, _ = ask(service+path, data, headers={'Host': host})
+        assert status in (400, 403) and 'classes' not in said
+    for own in ('localhost', f'localhost:{port}', '[::1]', f'127.0.0.1:{port}'):
+        assert ask(f'{service}/health', headers={'Host': own})[0] == 200
+
+
+@pytest.mark.slow
 def test_paths_and_methods(service):
     told = {'status': 'ok', 'net': 'ResNet', 'classes': 2, 'version': resnet_course.__version__}
     assert ask(f'{service}/health')[:2] == (200, told)
