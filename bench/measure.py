@@ -4,7 +4,6 @@ A case holds variants; each round runs every variant once and starts one further
 slow minute of the machine falls on all of them. `ratio` is the median over the rounds of the base's images/s divided
 by the variant's: how many times faster the base is.
 """
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +25,7 @@ def options(doc, rounds, sizes, threads=None):
     parser = runner.options(doc, 'imagenette')  # the 160 px set, above 160 px the 320 px set
     parser.add_argument('--rounds', type=int, default=rounds)
     parser.add_argument('--sizes', type=int, nargs='+', default=sizes)
-    parser.add_argument('--threads', type=int, default=threads or os.cpu_count())
+    parser.add_argument('--threads', type=int, default=threads or torch.get_num_threads())
     return parser
 
 

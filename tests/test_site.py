@@ -251,19 +251,27 @@ def test_results_show_every_record(site):
 
 
 KINDS = 'nbs', 'docs', 'resnet_course'  # folders of pages
+COLOURS = ['color-contrast', 'link-in-text-block']  # axe's rules that look at each text or link on its ground
 LOOKS = """known => {  // mark an element of each look of text that is not known: its colours, its size, its weight
   const looks = new Set(known), own = node => node.nodeType == Node.TEXT_NODE && node.data.trim()
-  const grounds = e => e ? getComputedStyle(e).backgroundColor + grounds(e.parentElement) : ''
+  const seen = new Map()  // the colours behind an element: its own, and those behind its parent
+  const grounds = e => {
+    if (e && !seen.has(e)) seen.set(e, getComputedStyle(e).backgroundColor + grounds(e.parentElement))
+    return e ? seen.get(e) : ''
+  }
   for (const e of document.body.querySelectorAll('*')) {
     if (!e.checkVisibility() || ![...e.childNodes].some(own)) continue
-    const {color, fontSize, fontWeight, opacity} = getComputedStyle(e)
-    const look = [color, fontSize, fontWeight, opacity, grounds(e).replaceAll('rgba(0, 0, 0, 0)', '')].join()
+    const {color, fontSize, fontWeight, opacity, textDecorationLine} = getComputedStyle(e)
+    const around = e.closest('a') ? getComputedStyle(e.closest('a').parentElement).color : ''  // a link's
+    const look = [color, fontSize, fontWeight, opacity, textDecorationLine, around,
+                  grounds(e).replaceAll('rgba(0, 0, 0, 0)', '')].join()
     if (!looks.has(look)) e.setAttribute('data-look', '')
     looks.add(look)
   }
   return [...looks]
 }"""
 THEME = 'theme => document.documentElement.dataset.theme = theme'
+AXE = '([context, options]) => axe.run(context || document, options).then(found => found.violations)'
 PLAIN = """marked => {  // code without the thousands of words that make its colours, of which all has been said
   for (const pre of document.querySelectorAll('.highlight pre'))
     if (marked || !pre.querySelector('[data-look]')) pre.textContent = pre.textContent
@@ -276,7 +284,7 @@ def test_every_page_in_the_browser(site, page, kind):
     """No error, no failed request, none to elsewhere, nothing wider than the window on a phone, a tablet and a desk;
     axe-core finds nothing serious, nor, in light and dark, any look of text with too little contrast"""
     from axe_playwright_python.sync_playwright import Axe
-    axe,faults,where,known = Axe(),[],'',[]
+    axe,faults,where,known = Axe().axe_script,[],'',[]
     page.on('console', lambda m: faults.append(f'{where}: {m.text}') if m.type=='error' else None)
     page.on('pageerror', lambda e: faults.append(f'{where}: {e}'))
     page.on('requestfailed', lambda r: faults.append(f'{where}: {r.url} failed'))
@@ -285,7 +293,7 @@ def test_every_page_in_the_browser(site, page, kind):
 
     def check(context=None, **options):
         options = {'resultTypes': ['violations'], 'preload': False, **options}
-        for v in axe.run(page, context, options).response['violations']:
+        for v in page.evaluate(AXE, [context, options]):
             if v['impact'] not in ('serious', 'critical'): continue
             faults.append(f"{where}: {v['id']}: {v['nodes'][0]['html'][:150]}")
 
@@ -294,6 +302,7 @@ def test_every_page_in_the_browser(site, page, kind):
         if kind != (parts := file.relative_to(site).parts)[0] and (kind != 'others' or parts[0] in KINDS): continue
         where = file.relative_to(site)
         page.goto(file.as_uri())
+        page.evaluate(axe)
         for width in (360, 768, 1366):
             page.set_viewport_size({'width': width, 'height': 900})
             wide = page.evaluate('document.documentElement.scrollWidth')
@@ -305,9 +314,9 @@ def test_every_page_in_the_browser(site, page, kind):
         if page.query_selector('[data-look]'):
             for theme in ('dark', 'light'):
                 page.evaluate(THEME, theme)
-                check('[data-look]', runOnly=['color-contrast'])
+                check('[data-look]', runOnly=COLOURS)
         page.evaluate(PLAIN, True)
-        check(rules={'color-contrast': {'enabled': False}})
+        check(rules={rule: {'enabled': False} for rule in COLOURS})
     assert not faults, '\n'.join(faults)
 
 
