@@ -13,7 +13,7 @@ from .errors import CourseError
 from .model_commands import card, evaluate, export, predict, serve
 from .options import (
     as_flags, card_options, cost_options, data_of, evaluate_options, export_options, glue, net_of, net_options, path,
-    predict_options, recipe_of, serve_options, train_options)
+    predict_options, recipe_of, serve_options, split_flags, split_of, train_options)
 from .terminal import about, complain, flush_streams, is_watched, open_streams, reporter, say, typed
 
 # %% ../nbs/92_command.ipynb #c012
@@ -71,7 +71,7 @@ def _told_again(out, given):
     config = read_config(out)
     try: recipe = read_recipe(config['recipe'])
     except CourseError as e: raise CourseError(f"{Path(out)/'config.json'}: {e}") from None
-    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False, 'valid': None}
+    options,usual = config.get('options', {}),{'recipe': 'fast', 'skip_broken': False, 'valid': None, 'groups': None}
     net = {'arch','layers','expansion','width'}
     together = {**dict.fromkeys(net, net), 'size': {'size','progressive'}}  # what one says hangs on the others
     for name in sorted(set(given)-{'data','device','workers'}):
@@ -98,7 +98,7 @@ def train(
     recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
     if given.get('recipe')!='book': keep_memory()
     report = reporter()
-    if 'valid' in given and not resume: data = image_files(data, valid_pct=given['valid'], report=report)
+    if not resume and (split := split_of(given)): data = image_files(data, **split, report=report)
     try:
         run = recipes.train(
             recipe, data, out, resume, report, device=given.get('device', 'auto'),
@@ -119,7 +119,7 @@ def _next_step(run, config):
     sizes,data,split = run.recipe.sizes,config['data'],config['split']
     kept = 'recipe','arch','layers','expansion','width','weights','presize','bs','lr','precision','size','progressive'
     told = {k: ','.join(map(str, v)) if isinstance(v, list) else v for k,v in config['options'].items() if k in kept}
-    again = f"resnet-course train --data {typed(data)}" + (f" --valid {split['valid_pct']}" if split else '')
+    again = f"resnet-course train --data {typed(data)}" + (split_flags(split) if split else '')
     again += ''.join(f' --{k} {typed(str(v))}' for k,v in told.items())
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:

@@ -81,7 +81,7 @@ class ImageFiles:
     places:list = field(default_factory=list) # Where each item stood in the list it came from
     whole:bool = True # Nothing was skipped
     left_out:dict = field(default_factory=dict) # `{file: reason}` of what lies in the folder but is no image there
-    split:dict|None = None # How a folder without `val/` was divided: `valid_pct` and `seed`
+    split:dict|None = None # How a folder without `val/` was divided: `valid_pct`, `seed`, and `groups` if a pattern
 
     @property
     def items(self): return self.train + self.val
@@ -118,15 +118,18 @@ def _listed_images(source, files, labels, valid, valid_pct, seed, skip, groups, 
 
 # %% ../nbs/00_data.ipynb #b7e1c0b2
 def _grouped_images(source, skip, split, groups, report):
-    "`ImageFiles` of a folder of class folders of which groups are held out, as if they had been listed"
-    left_out = {}
-    found = divide_images(find_data(source), skip=skip, left_out=left_out, **split)
+    "`ImageFiles` of a folder of class folders of which groups are held out; as if listed, unless a pattern tells how"
+    root,left_out = find_data(source),{}
+    found = divide_images(root, skip=skip, left_out=left_out, **split)
     files = sorted(found['train']+found['val'])
     _,labels,classes,held = read_lists(files, list(map(folder_class, files)), None, **split, folder=Path(),
                                        groups=groups, report=report)
     train,val = ([i for i in range(len(files)) if bool(held[i])==part] for part in (False,True))
-    return _trainable(ImageFiles(find_dataset(source), None, [files[i] for i in train], [files[i] for i in val],
-                                 [labels[i] for i in train+val], classes, train+val, not skip, left_out))
+    told = isinstance(groups, str)
+    return _trainable(ImageFiles(find_dataset(source), root if told else None, [files[i] for i in train],
+                                 [files[i] for i in val], [labels[i] for i in train+val], classes,
+                                 [] if told else train+val, not skip, left_out,
+                                 {**split, 'groups': groups} if told else None))
 
 # %% ../nbs/00_data.ipynb #42c0a979
 def _trainable(images):

@@ -60,6 +60,7 @@ def _data_lines(config, rows):
     counts,split,n = config['counts'],config['split'],len(config['recipe']['sizes'])
     held = "its own `val/`" if config['data']!='list' else "named or drawn when the list was given"
     if split: held = f"{split['valid_pct']:.4g} of each class, drawn with seed {split['seed']}"
+    if split and 'groups' in split: held += f", whole groups of names ({_text(split['groups'])})"
     yield (f"## Data\n\n{_called(config['data'])}: {counts['train']:,} images to train on and {counts['val']:,} to "
            f"validate, which are {held}. The licence of the images is not recorded.\n\n## Results\n")
     if rows.empty: yield "No epoch is recorded.\n"; return

@@ -10,6 +10,7 @@ import json, os
 from operator import eq
 from pathlib import Path
 from .errors import CourseError, printable
+from .options import split_flags, split_of
 from .terminal import complain, listen, say, typed
 
 # %% ../nbs/92_command.ipynb #c031
@@ -84,13 +85,16 @@ def evaluate(
     from resnet_course.train import pick_device
     model,spec = load_any(given['model'], pick_device(given.get('device', 'auto')))
     classes = spec['classes']
-    files,labels = labelled_images(given['data'], classes, say, given.get('valid'))
+    was,split = divided_at_training(given['model'], given['data']),split_of(given)
+    if was and split and not was.items()>=split.items():
+        raise CourseError(f"the net's run held out another part of these images; give{split_flags(was)}")
+    files,labels = labelled_images(given['data'], classes, say, **split and {**split, **(was or {})})
     preds,faults = [],{}
     for i in range(0, len(files), 512):
         preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
     refuse_broken(faults, len(files))
-    if 'valid' not in given and (share := divided_at_training(given['model'], given['data'])):
-        complain(f"resnet-course: most of these images were trained on; --valid {share} asks about the others alone")
+    if was and not split:
+        complain(f"resnet-course: most of these images were trained on;{split_flags(was)} asks about the others alone")
     say(*_table_lines(class_table(labels, preds, classes)))
     say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
     beside = Path(given['model']).with_name(f"confusion-{short_name(find_dataset(given['data']).name)}.png")
@@ -111,7 +115,7 @@ def export(
     from resnet_course.run_folder import divided_at_training
     model,spec = load_model(given['model'])
     if images := given.get('int8'):
-        images = calibration_images(images, valid_pct=divided_at_training(given['model'], images))
+        images = calibration_images(images, **divided_at_training(given['model'], images) or {})
     agree = save_onnx(given['file'], model, spec, images)
     size = f"{os.path.getsize(given['file'])/1e6:.1f} MB"
     checked = "equal to its net in onnxruntime, to 1e-4"
@@ -129,6 +133,7 @@ def serve(
     from resnet_course.predict import predict
     from resnet_course.train import pick_device
     from_extra('serve', 'uvicorn')
+    service.check_address(given['host'], given['port'])
     model,spec = load_any(given['model'], pick_device(given.get('device', 'auto')))
     import numpy as np
     predict(model, spec, np.zeros((32,32,3), np.uint8))

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 from . import __version__
-from .data import find_data
+from .data import find_data, image_files
 from .efficientnet import SameConv2d
 from .errors import CourseError, printable
 from .extras import from_extra
 from .files import write_whole
 from .folders import images_in
-from .lists import divide_images
 from .model_files import SPEC, load_model
 from .predict import predict_many
 from .schemas import SCHEMA, check_entries
@@ -187,12 +186,12 @@ def prepared_images(
 def calibration_images(
     source, # A name in `DATASETS`, a folder with `train/`, or any folder of images
     n:int=256, # At most so many
-    valid_pct:float|None=None, # Share that was held out of a folder of class folders, and is left out here
+    **split, # How a folder of class folders was divided: `valid_pct`, `seed`, `groups`; what was held out is left out
 ) -> list: # Files, spread evenly over all there are
     "Images to learn the range of a net's numbers from: those it was trained on, where the folder tells"
     root = find_data(source)
     inner = root/'train' if (root/'train').is_dir() else root
-    files = divide_images(root, valid_pct=valid_pct)['train'] if valid_pct else images_in(inner)
+    files = image_files(root, **split, report=lambda line: None).train if split else images_in(inner)
     if not files: raise CourseError(f"{printable(root)} holds no images; give a folder that does")
     return [files[i*len(files)//min(n, len(files))] for i in range(min(n, len(files)))]
 

@@ -17,10 +17,9 @@ from fastai.data.transforms import ToTensor
 from fasttransform import Pipeline
 from torch import nn
 from .crops import fast_tfms
-from .data import RGBImage, find_data, get_tfms, image_fault, refuse_broken
+from .data import RGBImage, find_data, get_tfms, image_fault, image_files, refuse_broken
 from .errors import CourseError, printable
 from .folders import class_images, class_name, left_out_line
-from .lists import divide_images
 
 # %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec, device):
@@ -116,11 +115,11 @@ def labelled_images(
     source, # A name in `DATASETS`, a folder with `val/`, or a folder with a folder of images for each class
     classes, # The classes that may occur
     report=warnings.warn, # Called with one line if there are files that are not used
-    valid_pct:float|None=None, # Of a folder that is divided at training: only the share that was held out there
+    **split, # Of a folder that is divided at training only what is held out there: `valid_pct`, `seed`, `groups`
 ) -> tuple: # Files; the class of each
     "Images to judge a net by, labelled by their folder"
     root,left_out,known = find_data(source),{},{class_name(c): c for c in classes}
-    held = None if valid_pct is None else set(divide_images(root, valid_pct)['val'])
+    held = set(image_files(root, **split, report=lambda line: None).val) if split else None
     root = root/'val' if (root/'val').is_dir() and held is None else root
     images = class_images(root, left_out)
     if held is not None: images = {name: [f for f in fs if f in held] for name,fs in images.items()}

@@ -165,9 +165,9 @@ CONFIG = { # What a run is started with
         'numbers of images for train and val', lambda v: isinstance(v, dict) and set(v)=={'train','val'} and all(
             type(n) is int and n>0 for n in v.values())),
     'skip_broken': one_of(True, False), 'device': one_of('cpu','cuda','mps'), 'precision': one_of('fp32','bf16','fp16'),
-    'split': ('nothing, or a valid_pct and a seed', lambda v: v is None or (
-        isinstance(v, dict) and set(v)=={'valid_pct','seed'} and type(v['valid_pct']) is float and
-        0<v['valid_pct']<1 and type(v['seed']) is int)),
+    'split': ('nothing, or a valid_pct, a seed and perhaps groups', lambda v: v is None or (
+        isinstance(v, dict) and set(v)-{'groups'}=={'valid_pct','seed'} and type(v['valid_pct']) is float and
+        0<v['valid_pct']<1 and type(v['seed']) is int and isinstance(v.get('groups', ''), str))),
     'options': ENTRIES}
 
 # %% ../nbs/91_run.ipynb #062beeb4
@@ -191,12 +191,12 @@ def read_config(
 def divided_at_training(
     model, # A model file
     data, # A folder, or a set by its name
-) -> float|None: # The share that was held out then; `None`: the run divided no such folder, or nobody knows
-    "Whether `data` is a folder that the run of `model` divided, so that it has learned most of its images"
+) -> dict|None: # `valid_pct`, `seed` and perhaps `groups`; `None`: the run divided no such folder, or nobody knows
+    "How the run of `model` divided `data`, if it did, and so has learned most of its images"
     try: config = read_config(Path(model).parent)
     except CourseError: return None  # a model file away from its run
     if not config['split'] or str(find_data(data).resolve())!=config['data']: return None
-    return config['split']['valid_pct']
+    return config['split']
 
 # %% ../nbs/91_run.ipynb #f4acd74a
 def write_config(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import SMALL_NET
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, F1Score, accuracy
 from fastai.torch_core import set_seed
@@ -20,9 +21,13 @@ from tiny import TINY, fit
 from resnet_course import CourseError
 from resnet_course.data import get_data, image_files, list_images
 from resnet_course.fast import fast_data, fast_learner
+from resnet_course.model_files import load_model
 from resnet_course.models import create_model
+from resnet_course.onnx_files import calibration_images
 from resnet_course.photos import (
     BalancedDL, alike_groups, balanced, bursts, class_weights, near_duplicates, small_views, taken, train_targets)
+from resnet_course.predict import labelled_images, predict_many
+from resnet_course.run_folder import divided_at_training, read_config
 
 WALLS = [Image.fromarray(load_sample_image(f'{name}.jpg')) for name in ('china', 'flower')]
 
@@ -298,7 +303,10 @@ def test_groups_of_a_folder(tmp_path, digits, own_cache, groups):
     assert 'notes.txt' in said[0] and len(said) == 1 and skip not in images.items and len(images.items) == 39
     assert not {f.name[0] for f in images.train} & {f.name[0] for f in images.val} and not images.whole
     assert images.labels == [f.parent.name for f in images.items] and set(images.labels[len(images.train):]) == {*'37'}
-    assert images.source == 'list' and images.split is None
+    if isinstance(groups, str):
+        assert images.source == str(tmp_path/'photos')
+        assert images.split == {'valid_pct': 0.2, 'seed': 0, 'groups': groups}
+    else: assert images.source == 'list' and images.split is None
     for make in (get_data, fast_data):
         dls = make(images, 16, 16, bs=4, device='cpu', workers=0)
         assert (dls.train.n, dls.valid.n) == (len(images.train), len(images.val)) and list(dls.vocab) == ['3', '7']
@@ -310,6 +318,59 @@ def test_a_relative_folder_may_have_groups(unsplit, monkeypatch):
     monkeypatch.chdir(unsplit.parent)
     images = image_files('photos', valid_pct=0.2, groups=lambda f: f)
     assert len(images.items) == 16 and all(f.exists() for f in images.items)
+
+
+@pytest.fixture
+def album(tmp_path, digits):
+    "Two classes, photographs by four people each, whose names begin the files'"
+    for label in '37':
+        (tmp_path/'photos'/label).mkdir(parents=True)
+        for i, f in enumerate(sorted((digits/'train'/label).iterdir())[:20]):
+            shutil.copy(f, tmp_path/'photos'/label/f'{label}person{i//5}_{i}.png')
+    return tmp_path/'photos'
+
+
+def people(files): return {f.name.partition('_')[0] for f in files}
+
+
+def test_the_command_keeps_groups_together(command, refused, album, tmp_path):
+    "In training, on resuming, in evaluation and in 8 bits; a run remembers the pattern, and so does what it proposes"
+    run, words = tmp_path/'run', ['train', '--data', album, '--epochs', '1', *SMALL_NET]
+    assert '--groups says' in refused(*words, '--groups', '^[^_]+', '--out', run)
+    assert "fits no part of" in refused(*words, '--valid', '0.25', '--groups', '^x', '--out', run) and not run.exists()
+    status, out, err = command(*words, '--valid', '0.25', '--groups', '^[^_]+', '--out', run)
+    assert status == 0 and "--groups '^[^_]+'" in out, err
+    split = read_config(run)['split']
+    assert split == {'valid_pct': 0.25, 'seed': 0, 'groups': '^[^_]+'}
+    assert split == divided_at_training(run/'model.safetensors', album)
+    images = image_files(album, **split)
+    assert len(images.val) == 10 and not people(images.train) & people(images.val)
+    assert command('train', '--out', run, '--resume')[0] == 0
+    assert '--groups . differs' in refused('train', '--out', run, '--resume', '--groups', '.')
+
+    evaluate = 'evaluate', run/'model.safetensors', album
+    assert "--valid 0.25 --groups '^[^_]+' asks about the others" in command(*evaluate)[2]
+    for words in (['--valid', '0.25'], ['--valid', '0.25', '--groups', '^[^_]+']):
+        status, out, err = command(*evaluate, *words)
+        assert status == 0 and 'on 10 images' in out and not err
+    for words in (['--valid', '0.5'], ['--valid', '0.25', '--groups', '.']):
+        assert "another part of these images; give --valid 0.25 --groups '^[^_]+'" in refused(*evaluate, *words)
+    held = labelled_images(album, '37', **split)[0]
+    assert set(held) == set(images.val) and set(calibration_images(album, **split)) == set(images.train)
+
+
+def test_a_share_drawn_by_another_seed_is_judged_by_it(command, unsplit, tmp_path):
+    "Python may draw any; `evaluate --valid` takes the one that the run was not trained on"
+    images = next(im for im in (image_files(unsplit, valid_pct=0.3, seed=s) for s in range(1, 9))
+                  if im.val != image_files(unsplit, valid_pct=0.3).val)
+    run = fit(TINY, images, tmp_path/'run')
+    wrong = sum(p != f.parent.name for f, p in zip(images.val, answers(run, images.val), strict=True))
+    status, out, err = command('evaluate', run.folder/'model.safetensors', unsplit, '--valid', '0.3')
+    assert status == 0 and f'accuracy {1-wrong/len(images.val):.1%} on {len(images.val)} images' in out, err
+
+
+def answers(run, files):
+    return predict_many(*load_model(run.folder/'model.safetensors'), files).idxmax(axis=1)
 
 
 def test_a_run_with_groups_is_resumed_with_its_images_alone(tmp_path, own_cache, unsplit):

@@ -308,7 +308,9 @@ def test_the_service_stops_in_good_order(net, stop):
 @pytest.mark.parametrize('words, says', [
     ('--port 70000', '0 to 65535'), ('--port x', 'is no port'), ('--port -1', 'is no port'),
     ('--host no.such.host.invalid', 'cannot be listened at'), ('--port TAKEN', 'take another port, or --port 0')])
-def test_where_no_service_can_listen(net, refused, words, says):
+def test_where_no_service_can_listen(net, refused, monkeypatch, words, says):
+    "Said before the net is read"
+    monkeypatch.setattr('resnet_course.onnx_files.load_any', None)
     with socket.create_server(('127.0.0.1', 0)) as taken:
         words = words.replace('TAKEN', str(taken.getsockname()[1])).split()
         assert says in refused('serve', net, *words)
