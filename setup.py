@@ -20,7 +20,8 @@ setup(
     packages=find_packages(include=['resnet_course', 'resnet_course.*']),
     package_data={'resnet_course': ['py.typed', 'pretrained/*']},  # weights and the card beside them
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrained', 'ship', 'serve')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split()
+                    for extra in ('dev', 'pretrained', 'ship', 'serve', 'colab')},  # the last: what the chapters import
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
 )
