@@ -1,4 +1,5 @@
-"What belongs to the site as a whole: its social card, the sitemap"
+"What belongs to the site as a whole: its social card, the sitemap, tables that can be heard"
+import re
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,6 +27,11 @@ def draw_card(path, title, tagline):
     fig.savefig(path)
 
 
+def speak(app, page, template, context, doctree):
+    "A table's empty heads are no heads: who hears a table is told a name for each"
+    context['body'] = re.sub(r'<th\b([^>]*)>((?:<p></p>)?)</th>', r'<td\1>\2</td>', context.get('body', ''))
+
+
 def finish(app, exception):
     if exception or app.builder.name!='html': return
     out,config = Path(app.outdir),app.config
@@ -36,5 +42,6 @@ def finish(app, exception):
 
 def setup(app):
     app.add_config_value('tagline', '', 'html')
+    app.connect('html-page-context', speak)
     app.connect('build-finished', finish)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
