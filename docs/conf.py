@@ -55,7 +55,8 @@ html_js_files = ['site.js']
 html_favicon = '_static/favicon.svg'
 html_logo = '_static/favicon.svg'
 html_additional_pages = {'404': '404.html'}
-html_context = {'site': html_baseurl, 'logo': (ROOT/'docs'/'_static'/'favicon.svg').read_text()}  # of page 404, shown anywhere
+html_context = {  # of page 404, which is shown at any address
+    'site': html_baseurl, 'logo': (ROOT/'docs'/'_static'/'favicon.svg').read_text()}
 html_sidebars = {'**': ['site-logo.html', 'icon-links.html', 'search-button-field.html', 'sbt-sidebar-nav.html']}
 templates_path = ['_templates']
 html_show_sphinx = False
