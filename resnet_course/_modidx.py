@@ -141,6 +141,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'resnet_course.data.ImageFiles.items': ('data.html#imagefiles.items', 'resnet_course/data.py'),
                                     'resnet_course.data.ImageFiles.name': ('data.html#imagefiles.name', 'resnet_course/data.py'),
                                     'resnet_course.data.ImageFiles.source': ('data.html#imagefiles.source', 'resnet_course/data.py'),
+                                    'resnet_course.data._check_folder': ('data.html#_check_folder', 'resnet_course/data.py'),
                                     'resnet_course.data._folder_images': ('data.html#_folder_images', 'resnet_course/data.py'),
                                     'resnet_course.data._grouped_images': ('data.html#_grouped_images', 'resnet_course/data.py'),
                                     'resnet_course.data._listed_images': ('data.html#_listed_images', 'resnet_course/data.py'),

@@ -159,6 +159,22 @@ def _without(images, skip):
     return replace(images, train=train, val=val, labels=[images.labels[i] for i in keep], whole=False,
                    places=[images.places[i] for i in keep] if images.places else [])
 
+# %% ../nbs/00_data.ipynb #83137866
+def _check_folder(source, labels, valid, valid_pct, seed, groups):
+    "Refuse what goes with lists, and what says too little of a folder or too late"
+    if labels is not None or valid is not None:
+        raise CourseError("labels= and valid= go with files=; a folder says these by its names")
+    if valid_pct is None and (seed or groups is not None):
+        said = f'seed={seed} says' if seed else 'groups= helps to say'
+        raise CourseError(f"{said} which share is held out; it goes with valid_pct= or files=")
+    if isinstance(source, ImageFiles) and valid_pct is not None:
+        raise CourseError(f"valid_pct={valid_pct} comes too late: these images are divided; leave it out")
+    if source is None:
+        raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
+    if groups is not None and not (callable(groups) or isinstance(groups, (str,re.Pattern))):
+        raise CourseError("groups= of a folder is a function of the file, or a pattern for its name; a list goes with "
+                          "files=, whose order you know")
+
 # %% ../nbs/00_data.ipynb #87939efd
 def image_files(
     source=None, # A name in `DATASETS`, a fastai URL, a folder with `train/` and `val/`, or `ImageFiles`
@@ -176,19 +192,8 @@ def image_files(
     if files is not None:
         return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip,
                               groups, report)
-    if labels is not None or valid is not None:
-        raise CourseError("labels= and valid= go with files=; a folder says these by its names")
-    if valid_pct is None and (seed or groups is not None):
-        said = f'seed={seed} says' if seed else 'groups= helps to say'
-        raise CourseError(f"{said} which share is held out; it goes with valid_pct= or files=")
-    if isinstance(source, ImageFiles) and valid_pct is not None:
-        raise CourseError(f"valid_pct={valid_pct} comes too late: these images are divided; leave it out")
-    if source is None:
-        raise CourseError(f"no images are named; give a folder, files= and labels=, or one of: {', '.join(DATASETS)}")
+    _check_folder(source, labels, valid, valid_pct, seed, groups)
     if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
-    if groups is not None and not (callable(groups) or isinstance(groups, (str,re.Pattern))):
-        raise CourseError("groups= of a folder is a function of the file, or a pattern for its name; a list goes with "
-                          "files=, whose order you know")
     split = None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed}
     images = (_folder_images(source, skip, split) if groups is None else
               _grouped_images(source, skip, split, groups, report))

@@ -29,17 +29,17 @@ def plot_curves(
     rows, # History, a `DataFrame` or a dict an epoch
 ) -> Figure:
     "Losses and accuracy by epoch"
-    h,fig = pd.DataFrame(rows),Figure(figsize=(8,3.2), layout='constrained')
-    left,right = fig.subplots(1, 2)
-    left.plot(h.epoch, h.train_loss, 'o--', label='training')
+    h,fig = pd.DataFrame(rows),Figure(figsize=(5.4,5), layout='constrained')
+    above,below = fig.subplots(2, 1)
+    above.plot(h.epoch, h.train_loss, 'o--', label='training')
     seen = h.dropna(subset='valid_loss')  # epochs with validation
-    left.plot(seen.epoch, seen.valid_loss, 'o-', label='validation')
-    left.set(xlabel='epoch', ylabel='cross-entropy')
-    left.legend()
-    right.plot(seen.epoch, 100*seen.accuracy, 'o-', color='black')
-    right.set(xlabel='epoch', ylabel='accuracy, % of the validation set',
+    above.plot(seen.epoch, seen.valid_loss, 'o-', label='validation')
+    above.set(xlabel='epoch', ylabel='cross-entropy')
+    above.legend()
+    below.plot(seen.epoch, 100*seen.accuracy, 'o-', color='black')
+    below.set(xlabel='epoch', ylabel='accuracy, % of the validation set',
               title=f"{h.accuracy.iloc[-1]:.1%} at {h['size'].iloc[-1]} px")
-    for ax in (left,right): ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in (above,below): ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
 # %% ../nbs/91_run.ipynb #3bc32a16

@@ -1,4 +1,5 @@
-"How tools/run_notebooks.py stores the figures of a notebook: sharp, and small"
+"How tools/run_notebooks.py stores the figures of a notebook: sharp, small, and legible on a telephone"
+import ast
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from PIL import Image
 
 PLOT = '#| fig-alt: "A line"\nimport matplotlib.pyplot as plt\nplt.figure(figsize=(3,2))\nplt.plot([1,2,4]);'
 PHOTO = '#| photo\n' + PLOT
+
+TELEPHONE = 358  # pixels that a page of the site, 390 wide, has for a figure
+KEPT = {'c123'}  # chapter 13's roofline, drawn where bfloat16 is fast; the next run there makes it narrow
+SIZES = {'fontsize', 'labelsize', 'titlesize', 'size'}
 
 
 @pytest.fixture
@@ -94,3 +99,42 @@ def test_run_twice(tmp_path):
         assert found == kind and said == {'width': image.width//2}
     assert stored(before)[0] == 'image/png' and before.data == skipped.outputs[0].data
     assert texts[0] == texts[1]
+
+
+def shown(notebook):
+    "Stored figures: the cell, the width that each is shown at, and the smallest letters that the cell asks for, points"
+    for cell in nbformat.read(notebook, 4).cells:
+        lines = cell.source.splitlines()
+        if cell.cell_type != 'code' or '#| slow' in lines or 'display.Image(' in cell.source: continue
+        for out in cell.outputs:
+            for kind in ('image/png', 'image/jpeg'):
+                if kind not in out.get('data', {}): continue
+                yield cell, out.metadata.get(kind, {}).get('width'), letters(cell.source)
+
+
+def letters(source):
+    "Points: matplotlib's 10, or a smaller number that the source names"
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = [kw.value.value for call in calls for kw in call.keywords
+             if kw.arg in SIZES and isinstance(kw.value, ast.Constant)]
+    return min([10, *(n for n in named if isinstance(n, (int, float)))])
+
+
+NOTEBOOKS = [*sorted((ROOT/'nbs').glob('[0-9]*.ipynb')), ROOT/'index.ipynb']
+
+
+@pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda f: f.stem)
+def test_legible_on_a_telephone(notebook):
+    "Letters of about 9 pixels where the page narrows the figure to its width; 100 dots an inch, 72 points"
+    for cell, width, points in shown(notebook):
+        if cell.id in KEPT: continue
+        assert width, f"{cell.id}: a figure that says no width is shown too large; tools/run_notebooks.py stores it"
+        pixels = points*100/72*min(1, TELEPHONE/width)
+        said = f"{cell.id}: {points} points in {width} px are {pixels:.1f} px on a telephone"
+        assert pixels >= 8.8, f"{said}; make it 5.4 inches wide, panels one below the other, no text below 10 points"
+
+
+@pytest.mark.parametrize('source, points', [
+    ("plt.plot(x)", 10), ("ax.set_title('a', fontsize=8)", 8), ("ax.text(0, 0, 'a', size=12)", 10),
+    ("ax.tick_params(labelsize=7.5)", 7.5)])
+def test_smallest_letters(source, points): assert letters(source) == points

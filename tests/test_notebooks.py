@@ -36,6 +36,16 @@ def solve(nb):
     return n
 
 
+@pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.stem < '90'], ids=lambda p: p.stem)
+def test_no_cell_is_a_wall(path):
+    "A chapter shows at most 25 lines at once; a cell that can't be cut is folded on the site"
+    for cell in read_nb(path).cells:
+        lines = cell.source.splitlines() if cell.cell_type == 'code' else []
+        if '#| fold' in lines or '#| hide' in lines: continue
+        n = sum(not line.startswith('#|') for line in lines)
+        assert n <= 25, f"{cell.id} has {n} lines; cut it in two, or fold it (#| fold)"
+
+
 def stored_claims(nb):
     "The claims in the outputs of the cells that this test runs"
     skipped = {f'#| {flag}' for flag in FLAGS}

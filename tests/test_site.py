@@ -107,7 +107,8 @@ def test_a_missing_page_leads_back_from_any_address(parsed, site):
     ('import torch\nfrom torch import nn', True), ('#| export\nimport torch', True), ('import torch\nx = 1', False),
     ('#| fig-alt: "Dots"\nfig,ax = plt.subplots()\nax.plot(x)', True), ('#| fig-alt: "Dots"\naxs[0].plot(x)', True),
     ('#| fig-alt: "A block"\ndraw_block(block, 64, 56)', False), ('#| export\ndef f(x): return x', False),
-    ('plot_curves(run.history);', False), ('!pip install x\nimport x', False)])
+    ('#| export\n#| fold\nclass Long: pass', True), ('plot_curves(run.history);', False),
+    ('!pip install x\nimport x', False)])
 def test_what_is_folded(source, folded, monkeypatch):
     "Imports, and how a figure is drawn; never what the chapter teaches"
     monkeypatch.syspath_prepend(DOCS/'_ext')

@@ -68,7 +68,7 @@ def show(cell):
     if 'hide' in directives or not source: return None
     tags = [word for word in (d.split()[0] for d in directives if d) if word in ('export', 'slow', 'cuda')]
     if 'echo: false' in directives: tags.append('remove-input')
-    elif aside(source, directives): tags.append('hide-input')
+    elif 'fold' in directives or aside(source, directives): tags.append('hide-input')
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
     looks = 'photo' if 'photo' in directives else 'plot'  # which tells what the dark does to it
     for data in (out.get('data', {}) for out in cell['outputs']):
