@@ -471,13 +471,17 @@ def test_own_weights_are_small_and_whole():
     assert all(t.isfinite().all() for t in state.values())
 
 
-def test_a_model_file_brings_its_options_too(tmp_path):
+@pytest.mark.parametrize('valid_scale', [1., 0.875, 0.8])
+def test_a_model_file_brings_its_options_too(tmp_path, valid_scale):
+    "Those of the net, and how an image is prepared for it: another part of it than in validation costs accuracy"
     from resnet_course.model_files import save_model
     net = ResNet(3, [1, 1, 1, 1], width=8)
     spec = {'net': 'ResNet', 'net_options': {'layers': [1, 1, 1, 1], 'width': 8}, 'classes': list('abc'),
-            'pipeline': 'fast', 'presize': 40, 'size': 32, 'valid_scale': 1.}
+            'pipeline': 'fast', 'presize': 40, 'size': 32, 'valid_scale': valid_scale}
     save_model(tmp_path/'m.safetensors', net, spec)
     back = create_model('ResNet', weights=tmp_path/'m.safetensors')
+    assert {k: spec_of(back)[k] for k in ('pipeline', 'presize', 'size', 'valid_scale')} == {k: spec[k] for k in (
+        'pipeline', 'presize', 'size', 'valid_scale')}
     x = torch.randn(1, 3, 33, 33)
     assert torch.equal(back.eval()(x), net.eval()(x)) and back.weights.classes == ('a', 'b', 'c')
     for layers in ((1, 1, 1, 1), [1, 1, 1, 1]): create_model('ResNet', weights=tmp_path/'m.safetensors', layers=layers)
