@@ -211,7 +211,8 @@ def spec_of(
     if not shown: raise CourseError("nobody knows at which size the net learned; give size=, e.g. size=224")
     before = presize or (w.presize if w.presize and not size else -(-shown*8//7))
     share = w.valid_scale if w.valid_scale and not (size or presize) else shown/before
-    return {**model.made, 'classes': classes, 'pipeline': 'fast', 'presize': before, 'size': shown, 'valid_scale': share}
+    return {**model.made, 'classes': classes, 'pipeline': 'fast', 'presize': before, 'size': shown,
+            'valid_scale': share}
 
 # %% ../nbs/98_models.ipynb #c021
 def modern_keys(

@@ -33,9 +33,9 @@ class Weights:
     sd:tuple=IMAGENET_STATS[1]
     size:int|None=None # Side of the images that they learned from, pixels
     presize:int|None=None # Side to which an image is resized before its middle is taken; `None`: an eighth more
-    valid_scale:float|None=None # Share of that side that the middle is; `None`: `size` pixels of it
     about:str='' # Data, licence, source
     options:dict=field(default_factory=dict) # What else the net takes, e.g. `{'width': 32}`
+    valid_scale:float|None=None # Share of the presized side that is shown; `None`: `size` pixels of it
 
 # %% ../nbs/98_models.ipynb #5d54b8d5
 def _lite0_file():
@@ -63,7 +63,7 @@ def own_weights(
         options = dict(spec['net_options'])
         mean,sd = options.pop('stats', None) or IMAGENET_STATS
         return Weights(spec['net'], path, tuple(spec['classes']), tuple(mean), tuple(sd), spec['size'], spec['presize'],
-                       spec.get('valid_scale'), options=options)
+                       options=options, valid_scale=spec.get('valid_scale'))
     except Exception: return None  # a file of somebody else; reading its tensors will say what is wrong with it
 
 # %% ../nbs/98_models.ipynb #0wn00001
