@@ -407,3 +407,19 @@ def test_two_hosts(tmp_path, two_hosts):
     with started(*words) as [(status, out, err), (status2, out2, err2)]:
         check_digits(status, out, err, tmp_path/'run0')
     assert status2 == 0 and not out2 and not (tmp_path/'run1').exists(), err2
+
+
+# -- what it costs
+
+@pytest.mark.slow
+def test_the_benchmark_times_two_processes_and_what_they_say(bench, small, tmp_path):
+    script, run = bench('ranks')
+    words = ['--data', small, '--sizes', 32, '--bs', 8, '--steps', 2, '--rounds', 2, '--threads', 2]
+    variants = script.cases(script.parser().parse_args([str(w) for w in words]))['resnet18, 32 px']
+    assert {name: make.args[:3] for name, make in variants.items()} == {
+        'one process': (1, 2, 16), 'two processes': (2, 1, 16), 'half the threads': (1, 1, 16)}
+    script.trainer(*variants['one process'].args[4:])()  # an epoch, here
+    run(*words, '--nets', '--numbers', 10, '--calls', 3, '--json', tmp_path/'ranks.json')
+    told, = json.loads((tmp_path/'ranks.json').read_text())['runs']
+    assert [told[k] for k in ('case', 'processes', 'threads', 'images')] == ['all-reduce of 10', 2, 1, 3]
+    assert len(told['seconds']) == 2 and min(told['seconds']) > 0
