@@ -214,6 +214,11 @@ def _carry_out(words):
     except KeyboardInterrupt: return 130, ''
     return 0, ''
 
+# %% ../nbs/92_command.ipynb #fd0a7efd
+def _stop(*_):
+    "Stop in good order, as at Ctrl-C; a command that is failing says why and ends anyway"
+    if not isinstance(sys.exc_info()[1], (CourseError,RuntimeError)): sys.exit(143)
+
 # %% ../nbs/92_command.ipynb #c045
 def main(
     argv=None, # Words of the command line; `None`: those of this process
@@ -223,9 +228,10 @@ def main(
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'FATAL')  # faults between processes come as exceptions, too
     if argv is None:
         open_streams()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop in good order, as at Ctrl-C
+        signal.signal(signal.SIGTERM, _stop)
     try:
         status,message = _carry_out(sys.argv[1:] if argv is None else argv)
+        if message and argv is None: signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops those that are left
         if message and _tells(): complain(f"resnet-course: {message}")
         if status: sys.exit(status)
     finally: flush_streams()

@@ -292,6 +292,13 @@ def test_what_else_a_recipe_says_works(images, tmp_path, change):
 
 # -- errors: one line, status 2, nothing half-written
 
+def test_a_stop_does_not_silence_a_fault():
+    "torchrun sends SIGTERM to those that are left, often while they find out; they still say what"
+    try: raise RuntimeError("Connection closed by peer")
+    except RuntimeError: cli._stop()
+    with pytest.raises(SystemExit, match='143'): cli._stop()
+
+
 def spoilt(what, *words):
     "The command, on a machine where something is wrong"
     if what == 'version': run.__version__ = '9.9'
