@@ -7,7 +7,7 @@ __all__ = ['several', 'is_first', 'rank', 'local_place', 'join', 'take_device', 
            'everywhere', 'silent', 'on_first', 'in_turns', 'check_same', 'AllRanks', 'in_all_processes', 'peer_faults',
            'speaks']
 
-# %% ../nbs/17_many_processes.ipynb #f8fbe181
+# %% ../nbs/17_many_processes.ipynb #cc37c816
 import atexit, os, re, socket
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +19,7 @@ from fastai.torch_core import find_bs, num_distrib, rank_distrib, to_detach
 from fastcore.basics import patch
 from .callbacks import DeviceLoss, DeviceMetric, DeviceSmoothLoss
 from .errors import CourseError
+from .limits import brief
 
 # %% ../nbs/17_many_processes.ipynb #4236a730
 def several() -> bool:
@@ -187,7 +188,7 @@ def in_turns(
     results = [everywhere(do if i==turn else silent, *args, **kwargs) for i in range(3)]
     return results[turn]
 
-# %% ../nbs/17_many_processes.ipynb #fc501b75
+# %% ../nbs/17_many_processes.ipynb #52454272
 def check_same(
     facts:dict, # What it is, and its value here
 ):
@@ -196,8 +197,9 @@ def check_same(
     for i,(host,theirs) in enumerate(others, 1):
         for name in ours:
             if theirs[name]!=ours[name]:
-                raise CourseError(f"rank {i} on {host} has {name} {theirs[name]}, and rank 0 has {ours[name]}; all "
-                                  "processes of a training need the same")
+                a,b = (v if isinstance(v, str) else brief(v) for v in (theirs[name], ours[name]))
+                raise CourseError(f"rank {i} on {host} has {name} {a}, and rank 0 has {b}; all processes of a training "
+                                  "need the same")
 
 # %% ../nbs/17_many_processes.ipynb #51b39618
 def _interleaved(parts):

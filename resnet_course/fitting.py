@@ -94,10 +94,12 @@ def _fingerprint(images, progress):
     found = gather(everywhere(silent if local_place()[0] else image_fingerprint, images, progress))
     return found[rank()-local_place()[0]] if several() else found[0]
 
-# %% ../nbs/91_run.ipynb #9e74c56a
+# %% ../nbs/91_run.ipynb #c1b05bd0
 def _check_ranks(recipe, images, found, device):
     "Refuse a batch that is too small for all processes, and processes that differ"
-    listed = {'images': images.counts, 'classes': images.classes, 'labels': crc32('\0'.join(images.labels).encode())}
+    if not several(): return
+    labels = crc32('\0'.join(images.labels).encode(errors='surrogateescape'))  # some are no text
+    listed = {'images': images.counts, 'classes': images.classes, 'labels': labels}
     check_same({**listed, 'contents of images': found, **asdict(recipe), **environment(device)['versions']})
     check_share(recipe.bs)
 
