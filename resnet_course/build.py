@@ -6,7 +6,7 @@
 __all__ = ['make_data', 'make_net', 'make_learner']
 
 # %% ../nbs/14_ten_minutes.ipynb #eba8fb30
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
@@ -16,6 +16,7 @@ from fastai.torch_core import defaults, set_seed
 from torch import nn
 from .choices import OPTIMISERS, check_room
 from .data import ImageFiles, get_data
+from .distributed import images_here, in_all_processes, local_place, several
 from .errors import CourseError
 from .fast import fast_data, fast_learner
 from .model_files import start_weights
@@ -32,8 +33,9 @@ def make_data(
     progress:bool=False, # Show a progress bar while images are decoded
 ) -> DataLoaders:
     "Batches as the recipe says; the seed decides their order"
-    check_room(recipe, len(images.classes), device)
+    check_room(replace(recipe, bs=images_here(recipe.bs)), len(images.classes), device)
     set_seed(recipe.seed, reproducible=True)
+    if several() and workers is None: workers = max(1, defaults.cpus//local_place()[1])
     if recipe.pipeline=='book':
         check_workers(defaults.cpus if workers is None else workers, 3*recipe.presize**2*recipe.bs)
     args = images, recipe.presize, recipe.sizes[-1], recipe.bs
@@ -72,4 +74,4 @@ def make_learner(
     learn = make(dls, model, precision, opt_func=opt_func, loss_func=loss)
     if progress: learn.create_mbar = False  # a bar an epoch
     else: learn.remove_cb(ProgressCallback)
-    return learn
+    return in_all_processes(learn)

@@ -6,7 +6,7 @@
 __all__ = ['make_parser', 'train', 'cost', 'archs', 'clean', 'doctor', 'main']
 
 # %% ../nbs/92_command.ipynb #c004
-import argparse, shutil, signal, sys, warnings
+import argparse, os, shutil, signal, sys, warnings
 from pathlib import Path
 from . import __version__
 from .errors import CourseError
@@ -83,6 +83,13 @@ def _told_again(out, given):
             raise CourseError(f"--{name.replace('_','-')} {value} differs from the run in {out}; "
                               "leave it out, or take another --out")
 
+# %% ../nbs/92_command.ipynb #86b03cb3
+def _tells():
+    "Whether this process is the one of those that train together that says what went wrong"
+    if os.environ.get('WORLD_SIZE', '1') in ('','0','1'): return True
+    if 'resnet_course.distributed' not in sys.modules: return os.environ.get('RANK', '0')=='0'
+    return sys.modules['resnet_course.distributed'].speaks()
+
 # %% ../nbs/92_command.ipynb #c026
 def train(
     given:dict, # Options as given
@@ -90,27 +97,32 @@ def train(
     "`resnet-course train`"
     resume,out = given.pop('resume', False),given.pop('out', None)
     if resume and out is None: raise CourseError("--resume needs the folder of the run: add --out DIR")
-    if resume: _told_again(out, given)
     from resnet_course import recipes
     from resnet_course.data import image_files
+    from resnet_course.distributed import everywhere, is_first, join, on_first, peer_faults, silent
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
-    recipe,data = (None,given.get('data')) if resume else (recipe_of(given), data_of(given))
-    if given.get('recipe')!='book': keep_memory()
-    report = reporter()
-    if not resume and (split := split_of(given)): data = image_files(data, **split, report=report)
+    recipe = None if resume else recipe_of(given)
+    data = given.get('data') if resume else data_of(given)
+    report = reporter() if is_first() else silent
     try:
+        with peer_faults():
+            join()  # the other processes, if torchrun or accelerate has started several
+            if resume: on_first(_told_again, out, given)
+            elif split := split_of(given): data = everywhere(image_files, data, **split, report=report)
+        if given.get('recipe')!='book': keep_memory()
         run = recipes.train(
             recipe, data, out, resume, report, device=given.get('device', 'auto'),
             workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
             skip_broken=given.get('skip_broken', False), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
-        if hasattr(e, 'folder'):
+        if hasattr(e, 'folder') and _tells():
             complain("resnet-course: stopped; finished epochs are kept, go on with: "
                      f"resnet-course train --out {typed(e.folder)} --resume")
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
-    report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
-           *_next_step(run, read_config(run.folder)))
+    if is_first():
+        report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
+               *_next_step(run, read_config(run.folder)))
 
 # %% ../nbs/92_command.ipynb #c029
 def _next_step(run, config):
@@ -202,17 +214,24 @@ def _carry_out(words):
     except KeyboardInterrupt: return 130, ''
     return 0, ''
 
+# %% ../nbs/92_command.ipynb #fd0a7efd
+def _stop(*_):
+    "Stop in good order, as at Ctrl-C; a command that is failing says why and ends anyway"
+    if not isinstance(sys.exc_info()[1], (CourseError,RuntimeError)): sys.exit(143)
+
 # %% ../nbs/92_command.ipynb #c045
 def main(
     argv=None, # Words of the command line; `None`: those of this process
 ):
     "The command `resnet-course`"
     warnings.filterwarnings('ignore', category=FutureWarning)
+    os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'FATAL')  # faults between processes come as exceptions, too
     if argv is None:
         open_streams()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop in good order, as at Ctrl-C
+        signal.signal(signal.SIGTERM, _stop)
     try:
         status,message = _carry_out(sys.argv[1:] if argv is None else argv)
-        if message: complain(f"resnet-course: {message}")
+        if message and argv is None: signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops those that are left
+        if message and _tells(): complain(f"resnet-course: {message}")
         if status: sys.exit(status)
     finally: flush_streams()

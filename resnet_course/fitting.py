@@ -7,14 +7,18 @@ __all__ = ['open_run', 'fit_and_write']
 
 # %% ../nbs/91_run.ipynb #v055
 import json, time
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 import pandas as pd
 from .build import make_data, make_net
 from .choices import precision_of
-from .data import ImageFiles, find_dataset, image_files, usable_images
+from .data import ImageFiles, find_data, find_dataset, image_files, usable_images
+from .distributed import (
+    check_same, check_share, everywhere, gather, in_turns, is_first, local_place, on_first, rank, several, silent)
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .model_files import start_weights
@@ -48,7 +52,7 @@ def _begin(recipe, data, device, skip_broken, report, progress):
         raise CourseError(f"net_options={recipe.net_options} cannot be written down as a run must ({e})") from None
     precision_of(recipe, device)
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
-    images = usable_images(data, skip_broken, recipe.pipeline=='book', report, progress)
+    images = usable_images(data, skip_broken, recipe.pipeline=='book' and not local_place()[0], report, progress)
     recipe = fill_recipe(recipe, images.dataset, len(images.train))
     if recipe.weights: start_weights(make_net(recipe, len(images.classes)), recipe.weights, recipe.net)  # as early
     return recipe, images
@@ -84,10 +88,38 @@ def _check_same(asked, was, out):
             raise CourseError(f"{f.name}={a} differs from the run in {out}, which has {b}; "
                               "leave it out, or take another folder")
 
+# %% ../nbs/91_run.ipynb #b1b4e4cf
+def _fingerprint(images, progress):
+    "`image_fingerprint`, computed by one process of each machine"
+    found = gather(everywhere(silent if local_place()[0] else image_fingerprint, images, progress))
+    return found[rank()-local_place()[0]] if several() else found[0]
+
+# %% ../nbs/91_run.ipynb #c1b05bd0
+def _check_ranks(recipe, images, found, device):
+    "Refuse a batch that is too small for all processes, and processes that differ"
+    if not several(): return
+    labels = crc32('\0'.join(images.labels).encode(errors='surrogateescape'))  # some are no text
+    listed = {'images': images.counts, 'classes': images.classes, 'labels': labels}
+    check_same({**listed, 'contents of images': found, **asdict(recipe), **environment(device)['versions']})
+    check_share(recipe.bs)
+
+# %% ../nbs/91_run.ipynb #4f8a20ed
+def _hold(held, folder):
+    "Hold the folder for as long as `held`, an `ExitStack`, is open"
+    held.enter_context(hold_folder(folder))
+
+def _take_folder(held, name, out, config):
+    "Make the folder of a new run, hold it, and write what the run is started with"
+    folder = new_folder(name) if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _hold(held, folder)
+    check_free(folder)  # somebody may have been quicker
+    write_config(folder, config)
+    return folder
+
 # %% ../nbs/91_run.ipynb #79b5de9d
-def _go_on(recipe, data, folder, device, report, progress):
-    "Configuration, checkpoint and images of a run that was begun; another recipe or other images are refused"
-    config,checkpoint = _read_run(folder)
+def _run_images(recipe, data, folder, config, report, progress):
+    "Images of a run that was begun; another recipe or other images are refused"
     if data is None and config['data']=='list':
         raise CourseError(f"{folder} was trained on a list of images; give it again as data=")
     if not isinstance(data, ImageFiles):
@@ -101,29 +133,39 @@ def _go_on(recipe, data, folder, device, report, progress):
                           f"but had {config['counts']} in {len(config['classes'])}"
                           f"{f', of which {other[0][:40]!r} is not in both' if other else ''}; "
                           "a resumed run needs the same data")
-    if image_fingerprint(images, progress)!=config['images']:
+    if not local_place()[0] and image_fingerprint(images, progress)!=config['images']:
         raise CourseError(f"the images of {images.dataset.name} are not those of {folder}: names, classes, contents or "
                           "split differ; a resumed run needs the same data")
-    if device!=config['device']: config['precision'] = precision_of(was, device)
+    return images
+
+# %% ../nbs/91_run.ipynb #548db59b
+def _go_on(recipe, data, folder, device, report, progress):
+    "Configuration, checkpoint and images of a run that was begun"
+    config,checkpoint = on_first(_read_run, folder)
+    images = everywhere(_run_images, recipe, data, folder, config, report, progress)
+    if device!=config['device']: config['precision'] = on_first(precision_of, config['recipe'], device)
+    _check_ranks(config['recipe'], images, config['images'], device)
     return config,checkpoint,images
 
 # %% ../nbs/91_run.ipynb #aded1234
 @contextmanager
 def _begun(recipe, data, out, device, workers, skip_broken, about, report, progress):
     "A new run, its folder held: folder, configuration, no checkpoint, images and batches"
-    if out is not None: check_free(out)
-    recipe,images = _begin(recipe, data, device, skip_broken, report, progress)
-    check_apart('runs' if out is None else out, images)
+    if out is not None: on_first(check_free, out)
+    if several() and isinstance(data, (str,Path)): in_turns(find_data, data)  # one of them may have to download it
+    recipe,images = everywhere(_begin, recipe, data, device, skip_broken, report, progress)
+    on_first(check_apart, 'runs' if out is None else out, images)
+    found = _fingerprint(images, progress)
+    _check_ranks(recipe, images, found, device)
     config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
-              'counts': images.counts, 'images': image_fingerprint(images, progress), 'split': images.split,
+              'counts': images.counts, 'images': found, 'split': images.split,
               'skip_broken': skip_broken, 'device': device, 'precision': precision_of(recipe, device),
               'options': {}, **about, **environment(device)}
-    dls = make_data(recipe, images, device, workers, progress)
-    folder = new_folder(images.dataset.name) if out is None else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with hold_folder(folder):
-        check_free(folder)  # somebody may have been quicker
-        write_config(folder, config)
+    if several(): config['machine']['processes'] = len(gather(None))
+    config = gather(config)[0]
+    dls = in_turns(make_data, recipe, images, device, workers, progress)
+    with ExitStack() as held:
+        folder = on_first(_take_folder, held, images.dataset.name, out, config)
         yield folder, config, None, images, dls
 
 # %% ../nbs/91_run.ipynb #8e291e84
@@ -131,10 +173,12 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
 def _resumed(recipe, data, out, device, workers, report, progress):
     "A run that was begun, its folder held: folder, configuration, checkpoint, images and batches"
     if out is None: raise CourseError("resume=True needs the folder of the run: out=DIR")
-    read_config(out)  # there is one
-    with hold_folder(folder := Path(out)):
+    on_first(read_config, out)  # there is one
+    with ExitStack() as held:
+        on_first(_hold, held, folder := Path(out))
         config,checkpoint,images = _go_on(recipe, data, folder, device, report, progress)
-        yield folder, config, checkpoint, images, make_data(config['recipe'], images, device, workers, progress)
+        dls = in_turns(make_data, config['recipe'], images, device, workers, progress)
+        yield folder, config, checkpoint, images, dls
 
 # %% ../nbs/91_run.ipynb #v063
 @contextmanager
@@ -162,11 +206,17 @@ def open_run(
 # %% ../nbs/91_run.ipynb #v065
 def _find_rate(learn, folder, config, report):
     "The recipe with a learning rate from fastai's finder in the place of `auto`"
-    with TemporaryDirectory(dir=folder.resolve(), prefix='.resnet_course.', suffix='.part') as learn.model_dir:
+    weights = deepcopy(learn.model.state_dict()) if several() else None
+    if several(): learn.save = silent  # rank 0 alone would, and then wait for the others to load it
+    place = folder.resolve() if is_first() else None
+    with TemporaryDirectory(dir=place, prefix='.resnet_course.', suffix='.part') as learn.model_dir:
         found = float(learn.lr_find(show_plot=False).valley)
+    if several():
+        learn.model.load_state_dict(weights)
+        del learn.save
     recipe = config['recipe'] = replace(config['recipe'], lr=found)
     report(f"learning rate from the finder: {recipe.lr:.2g}")
-    write_config(folder, config)
+    if is_first(): write_config(folder, config)
     return recipe
 
 # %% ../nbs/91_run.ipynb #v067
@@ -197,8 +247,9 @@ def fit_and_write(
         _fit(learn, recipe, save, checkpoint)
         with learn.no_bar(): preds,targets = learn.get_preds()
         history = pd.DataFrame(save.rows)
-        write_whole(folder/'curves.png', png_bytes(plot_curves(history)))
-        write_whole(folder/'confusion.png', png_bytes(plot_confusion(targets, preds.argmax(1), config['classes'])))
+        if is_first():
+            write_whole(folder/'curves.png', png_bytes(plot_curves(history)))
+            write_whole(folder/'confusion.png', png_bytes(plot_confusion(targets, preds.argmax(1), config['classes'])))
         accuracy,seconds = float(history['accuracy'].iloc[-1]),time.perf_counter()-began
         report(f"accuracy {accuracy:.1%} on {len(targets)} held-out images, {seconds:.0f} s")
         return Run(folder, recipe, config['classes'], history, learn.model.eval(), accuracy, seconds)

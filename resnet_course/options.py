@@ -92,7 +92,7 @@ def _recipe_options(add):
         help=f"highest learning rate of the schedule, {limits_of('lr')} (default 3e-3; laptop 0.2), "
              "or auto: ask the finder")
     add('--bs', type=number('bs', ": batchnorm needs two"), metavar='N',
-        help=f"images in a batch, {limits_of('bs')}")
+        help=f"images in a batch, of all processes together, {limits_of('bs')}")
     add('--validate', type=_when, metavar='{every,last,N}',
         help="after every epoch (default), only the last, or the last N: an epoch without takes less time")
 

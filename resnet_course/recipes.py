@@ -9,6 +9,7 @@ __all__ = ['train', 'OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'r
 import time
 from .build import make_learner, make_net
 from .choices import CHOICES, OPTIMISERS  # noqa: F401  passed on
+from .distributed import everywhere, is_first, join, peer_faults, silent, take_device
 from .fitting import fit_and_write, open_run
 from .limits import check_limit
 from .recipe import RECIPES, Recipe, fill_recipe, read_recipe
@@ -33,12 +34,16 @@ def train(
     about:dict|None=None, # More entries for the run's `config.json`
 ) -> Run:
     "Train a net and write the run: weights, history, curves and all that it takes to go on or to do it again"
-    began,device = time.perf_counter(),pick_device(device)
+    began = time.perf_counter()
     if workers is not None: check_limit('workers', workers)
-    started = open_run(recipe, data, out, resume, report, device, workers, skip_broken, progress, about or {})
-    with started as (folder,config,checkpoint,images,dls):
-        n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
-        report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-               f"in {n} classes; {precision} on {device}; run folder {folder}")
-        learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
-        return fit_and_write(learn, folder, config, checkpoint, report, began)
+    if not is_first(): report,progress = silent,False  # of several processes one writes and tells
+    with peer_faults():
+        join()
+        device = everywhere(lambda: take_device(pick_device(device)))
+        started = open_run(recipe, data, out, resume, report, device, workers, skip_broken, progress, about or {})
+        with started as (folder,config,checkpoint,images,dls):
+            n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
+            report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
+                   f"in {n} classes; {precision} on {device}; run folder {folder}")
+            learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
+            return fit_and_write(learn, folder, config, checkpoint, report, began)

@@ -23,6 +23,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from torch import nn
 from . import __version__
+from .distributed import gather, is_first, rank, several
 from .errors import CourseError
 from .model_files import load_model, model_spec, save_model, start_weights
 from .run_folder import (
@@ -48,18 +49,29 @@ class FiniteLoss(Callback):
     def before_train(self): self.losses = []
     def before_validate(self): self.losses = []
     def after_loss(self):
-        self.losses.append(self.learn.loss.detach())
-        if self.learn.loss.device.type=='cpu': self._check()  # for a GPU's loss the host would wait: once an epoch
+        if not (several() and self.training): self._keep()
+    def after_backward(self):
+        if several(): self._keep()  # by now it is the loss of all processes, and all of them stop
     def after_train(self): self._check()
     def after_validate(self): self._check()
 
-    def _check(self):
+    def _keep(self):
+        self.losses.append(self.learn.loss.detach())
+        waits = self.learn.loss.device.type!='cpu' or (several() and not self.training)
+        if not waits: self._check()  # for a GPU's loss the host would wait: once an epoch
+
+    def _first_bad(self):
         if not self.losses: return
         losses,self.losses = torch.stack(self.losses).cpu(),[]
         bad = losses.isfinite().logical_not().nonzero().flatten().tolist()
-        if not bad: return
-        part,batch = 'training' if self.training else 'validation', self.iter+2-len(losses)+bad[0]
-        self.fault = f"the loss became {losses[bad[0]].item()} in epoch {self.epoch+1}, {part} batch {batch}"
+        return (self.iter+2-len(losses)+bad[0], losses[bad[0]].item()) if bad else None
+
+    def _check(self):
+        found = self._first_bad()
+        if several() and not self.training: found = min((f for f in gather(found) if f), default=None)
+        if not found: return
+        part,(batch,loss) = 'training' if self.training else 'validation',found
+        self.fault = f"the loss became {loss} in epoch {self.epoch+1}, {part} batch {batch}"
         raise CancelFitException
 
 # %% ../nbs/91_run.ipynb #c023
@@ -84,8 +96,9 @@ class SaveRun(Callback):
         self.recipe,self.start = config['recipe'],len(self.rows)
 
     def before_epoch(self):
-        set_seed(seed := (self.recipe.seed*10_000 + self.epoch) % 2**63, reproducible=True)
-        for dl in self.dls.loaders: dl.rng.seed(seed)
+        seed = self.recipe.seed*10_000 + self.epoch
+        set_seed((seed + rank()*0x9e3779b97f4a7c15) % 2**63, reproducible=True)  # each process augments in its own way
+        for dl in self.dls.loaders: dl.rng.seed(seed % 2**63)
         self.recorder.smooth_loss.reset()
         self.began = time.perf_counter()
 
@@ -111,6 +124,7 @@ def save_state(self:Learner,
     begun:bool=False, # The checkpoint is there: write what follows from it
 ):
     "Write checkpoint, history and model"
+    if not is_first(): return
     average = getattr(self, 'average_weights', None)
     if not begun:
         state = {'model': self.model.state_dict(), 'opt': _plain(self.opt.state_dict()['state'])}

@@ -81,6 +81,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def memory_given_back(monkeypatch):
     "What runs in this process leaves its memory settings alone: `keep_memory` is for one that ends with the training"
+    import resnet_course.fast  # noqa: F401  passes the function itself on, for ever
     monkeypatch.setattr('resnet_course.step.keep_memory', lambda: False)
 
 
