@@ -188,8 +188,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'resnet_course/distributed.py'),
                                            'resnet_course.distributed._interleaved': ( 'many_processes.html#_interleaved',
                                                                                        'resnet_course/distributed.py'),
-                                           'resnet_course.distributed._leave': ( 'many_processes.html#_leave',
-                                                                                 'resnet_course/distributed.py'),
                                            'resnet_course.distributed._meet': ('many_processes.html#_meet', 'resnet_course/distributed.py'),
                                            'resnet_course.distributed.check_same': ( 'many_processes.html#check_same',
                                                                                      'resnet_course/distributed.py'),

@@ -8,7 +8,7 @@ __all__ = ['several', 'is_first', 'rank', 'local_place', 'join', 'take_device', 
            'speaks']
 
 # %% ../nbs/17_many_processes.ipynb #cc37c816
-import atexit, os, re, socket
+import atexit, os, re, socket, time
 from contextlib import contextmanager
 from datetime import timedelta
 import torch
@@ -78,9 +78,7 @@ def join():
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() and dist.is_nccl_available() else 'gloo'
     dist.init_process_group(backend, store=dist.PrefixStore('group', _store[0]), rank=rank_distrib(),
                             world_size=num_distrib(), timeout=_WAIT)
-    atexit.register(_leave)
-def _leave():
-    if dist.is_initialized(): dist.destroy_process_group()
+    atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 # %% ../nbs/17_many_processes.ipynb #9a6a7d0b
 def take_device(
@@ -88,8 +86,8 @@ def take_device(
 ) -> str: # The same
     "Make this process use a GPU of its own"
     if not several() or device=='cpu': return device
-    (place,n),there = local_place(),torch.cuda.device_count()
     if device!='cuda': raise CourseError(f"device={device} trains in one process; take device=cpu, or start one")
+    (place,n),there = local_place(),torch.cuda.device_count()
     if n>there: raise CourseError(f"{n} processes on this machine, and {there} GPUs; start one for each, or device=cpu")
     torch.cuda.set_device(place)
     return device
@@ -296,5 +294,8 @@ def speaks() -> bool:
     "Whether this process is the one that tells what went wrong: the first that asks, or rank 0 if they never met"
     if num_distrib()<=1: return True
     if _store in ([],[None]): return is_first() or bool(_store)
-    try: return _store[0].add('told', 1)==1
+    try:
+        mine,end = _store[0].add('told', 1)==1,time.monotonic()+5
+        while is_first() and _store[0].add('told', 0)<num_distrib() and time.monotonic()<end: time.sleep(.05)
     except RuntimeError: return True  # whoever kept the store is gone
+    return mine  # and rank 0, who keeps it, goes after the others have asked
