@@ -44,7 +44,7 @@ def local_place() -> tuple: # Number of this process among those of this machine
 
 # %% ../nbs/17_many_processes.ipynb #98d54f51
 _MEET,_WAIT = timedelta(minutes=2),timedelta(hours=1) # for all to come, and for the slowest at any later point
-_store = [] # where they met, once they have
+_store = [] # where they met
 def _meet():
     "The store that all processes of this training reach"
     host,port = os.environ['MASTER_ADDR'],os.environ['MASTER_PORT']
@@ -55,8 +55,7 @@ def _meet():
                               "--master-port N, or MASTER_PORT=N") from None
         _store.append(None)
         raise CourseError(f"{num_distrib()} processes did not meet at {host}:{port} within {_MEET.seconds} s "
-                          f"({str(e).splitlines()[0][:100]}); start all of them, and see that they reach that "
-                          "address") from None
+                          f"({str(e).splitlines()[0][:100]}); start all, and see that they reach it") from None
     return store
 
 # %% ../nbs/17_many_processes.ipynb #ef2076f1
