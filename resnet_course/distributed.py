@@ -26,12 +26,10 @@ def several() -> bool:
     "Whether this process trains together with others, and has met them"
     return num_distrib()>1 and dist.is_available() and dist.is_initialized()
 
-# %% ../nbs/17_many_processes.ipynb #cf450e6f
 def is_first() -> bool:
     "Whether this process is the one that writes and reports: the only one, or rank 0"
     return num_distrib()<=1 or rank_distrib()==0
 
-# %% ../nbs/17_many_processes.ipynb #8bcc056f
 def rank() -> int:
     "Number of this process among those that train together, from 0"
     return rank_distrib() if several() else 0
@@ -64,11 +62,9 @@ def join():
     if num_distrib()<=1: return
     for name in ('RANK','MASTER_ADDR','MASTER_PORT'):
         if name not in os.environ:
-            raise CourseError(f"WORLD_SIZE is {num_distrib()} but {name} is not set; start with torchrun, or unset "
-                              "WORLD_SIZE")
+            raise CourseError(f"WORLD_SIZE is {num_distrib()} but {name} is not set; start with torchrun, or unset it")
     if not (dist.is_available() and dist.is_gloo_available()):
-        raise CourseError(f"WORLD_SIZE is {num_distrib()}, and this PyTorch was built without gloo, by which "
-                          "processes add up; install another build, or start one process")
+        raise CourseError("this PyTorch was built without gloo, by which processes talk; install another, or start one")
     if (n := local_place()[1])>1 and os.environ.get('OMP_NUM_THREADS')=='1':  # what torchrun sets, whatever the machine
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
         torch.set_num_threads(max(1, cores//n))
@@ -219,13 +215,6 @@ class AllRanks(Callback):
     def after_train(self):
         self._whole()
         self._same_net()
-    def after_validate(self):
-        if self.shares is None: return  # it was left out
-        self._whole()
-        if (cb := getattr(self.learn, 'gather_preds', None)) is None: return
-        for name in ('preds','targets','inputs','losses'):
-            if isinstance(getattr(cb, name, None), (torch.Tensor,type(None))) and hasattr(cb, name):
-                setattr(cb, name, _interleaved(gather(getattr(cb, name))))
     def after_fit(self): self._whole()
     def _share(self):
         self._whole()
@@ -234,6 +223,17 @@ class AllRanks(Callback):
     def _whole(self):
         if self.shares is not None: self.shares.__exit__(None, None, None)
         self.shares = None
+
+# %% ../nbs/17_many_processes.ipynb #aftervalid
+@patch
+def after_validate(self:AllRanks):
+    "What all ranks have predicted, in the order of all images"
+    if self.shares is None: return  # it was left out
+    self._whole()
+    if (cb := getattr(self.learn, 'gather_preds', None)) is None: return
+    for name in ('preds','targets','inputs','losses'):
+        if isinstance(getattr(cb, name, None), (torch.Tensor,type(None))) and hasattr(cb, name):
+            setattr(cb, name, _interleaved(gather(getattr(cb, name))))
 
 # %% ../nbs/17_many_processes.ipynb #118a6561
 @patch

@@ -19,6 +19,16 @@ from .train import pick_device
 # %% ../nbs/14_ten_minutes.ipynb #7679e83f
 _all_ = ['OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'read_recipe', 'fill_recipe'] # from their homes
 
+# %% ../nbs/14_ten_minutes.ipynb #tra1ned0
+def _trained(started, device, report, progress, began):
+    "Train the net of a run that is about to begin or to go on"
+    with started as (folder,config,checkpoint,images,dls):
+        n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
+        report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
+               f"in {n} classes; {precision} on {device}; run folder {folder}")
+        learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
+        return fit_and_write(learn, folder, config, checkpoint, report, began)
+
 # %% ../nbs/14_ten_minutes.ipynb #9a5cc1d0
 def train(
     recipe, # A `Recipe`, or a name in `RECIPES`; for a resume also `None`: as it was
@@ -41,9 +51,4 @@ def train(
         join()
         device = everywhere(lambda: take_device(pick_device(device)))
         started = open_run(recipe, data, out, resume, report, device, workers, skip_broken, progress, about or {})
-        with started as (folder,config,checkpoint,images,dls):
-            n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
-            report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-                   f"in {n} classes; {precision} on {device}; run folder {folder}")
-            learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
-            return fit_and_write(learn, folder, config, checkpoint, report, began)
+        return _trained(started, device, report, progress, began)
