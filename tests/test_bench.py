@@ -2,6 +2,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_tricks_are_recipes(bench, small, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('name, base, words', [
     ('input', 'ours', ['--bs', 4, '--batches', 1, '--rounds', 3]),
-    slow('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--steps', 1, '--builds', 2, '--rounds', 1]),
+    slow('step', 'ours', ['--nets', 'resnet18', '--bs', 2, '--steps', 1, '--builds', 1, '--rounds', 2]),
     slow('epoch', 'ours', ['--bs', 8, '--rounds', 2]),
     slow('overhead', 'bare loop', ['--bs', 8, '--rounds', 3]),
 ])
@@ -122,6 +123,18 @@ def test_benchmarks_time_what_they_say(bench, small, tmp_path, monkeypatch, caps
     run(*words)
     assert json.loads(file.read_text())['runs'] == record['runs'] and capsys.readouterr().out == out
     with pytest.raises(SystemExit, match='another experiment'): run(*words, '--threads', 3)
+
+
+def test_what_is_built_anew_is_measured_anew(bench):
+    "Each build runs its rounds; the ratio is over all of them"
+    script, _ = bench('measure')
+    built = []
+
+    def make(name):
+        built.append(name)
+        return {'images': 4, 'run': lambda: None}
+    runs = script.measure({name: partial(make, name) for name in 'ab'}, 3, 'a', builds=2)
+    assert built == ['a', 'b']*2 and [len(r['seconds']) for r in runs] == [6, 6]
 
 
 @pytest.mark.slow
