@@ -38,7 +38,7 @@ FROM_HEAD = 'head', 'group4', 'group3', 'group2', 'group1', 'stem'
 WAYS = {'Grad-CAM': partial(grad_cam, signed=True), 'gradient': partial(input_gradient, signed=True),
         'guided': partial(input_gradient, guided=True, signed=True), 'gradient, absolute': input_gradient,
         'guided, absolute': partial(input_gradient, guided=True)}  # to make a map on trial by shuffled weights
-ORDERS = 0, 1  # of shuffled weights
+ORDERS = 0, 1, 2  # of shuffled weights
 SMOOTHINGS = 0., .1
 
 
