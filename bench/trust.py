@@ -5,8 +5,8 @@ usage: python bench/trust.py --json FILE [--parts calibration corruption ...]
 All but `outside` ask `create_model('resnet18', weights='imagenette')` about Imagenette's validation images, prepared as
 their record says. There is one seed of these weights, so every spread is over images: `low` and `high` are the ends of
 a 95% range by bootstrap. A temperature is fitted on one half of the images, each class divided equally, and scores on
-the other. `outside` trains small nets on five classes drawn by the seed, with and without label smoothing, and asks
-them about the five others. Runs already in FILE are kept.
+the other. The seed of `shuffling` is the order of the weights. `outside` trains small nets on five classes drawn by the
+seed, with and without label smoothing, and asks them about the five others. Runs already in FILE are kept.
 """
 import gc
 import time
@@ -35,6 +35,10 @@ from resnet_course.train import ValidateLast
 PARTS = 'calibration', 'corruption', 'deletion', 'shuffling', 'outside', 'labels'
 SHARES = 0, .05, .1, .2, .3, .5, .7, .9  # of the pixels, deleted
 FROM_HEAD = 'head', 'group4', 'group3', 'group2', 'group1', 'stem'
+WAYS = {'Grad-CAM': partial(grad_cam, signed=True), 'gradient': partial(input_gradient, signed=True),
+        'guided': partial(input_gradient, guided=True, signed=True), 'gradient, absolute': input_gradient,
+        'guided, absolute': partial(input_gradient, guided=True)}  # to make a map on trial by shuffled weights
+ORDERS = 0, 1, 2  # of shuffled weights
 SMOOTHINGS = 0., .1
 
 
@@ -177,9 +181,7 @@ def shuffling(known, variant, seed):
     "Rank correlation of a map with that of the net whose weights, from the head down to a part, are shuffled"
     x = prepared(known.x[known.few[:len(known.few)//2]])
     said = known.logits[known.few][:len(x)].argmax(1)
-    ways = {'Grad-CAM': partial(grad_cam, signed=True), 'gradient': input_gradient,
-            'guided': partial(input_gradient, guided=True)}
-    def all_maps(net): return torch.cat([ways[variant](net, a, b) for a, b in
+    def all_maps(net): return torch.cat([WAYS[variant](net, a, b) for a, b in
                                          zip(x.split(50), said.split(50), strict=True)]).flatten(1)
     def ranks(m): return rankdata(m.numpy(), axis=1)
     whole, rows = ranks(all_maps(known.net)), []
@@ -187,7 +189,8 @@ def shuffling(known, variant, seed):
         other = ranks(all_maps(shuffled(known.net, FROM_HEAD[:i], seed)))
         a, b = (v-v.mean(1, keepdims=True) for v in (whole, other))
         alike = (a*b).sum(1)/np.sqrt((a**2).sum(1)*(b**2).sum(1)).clip(1e-9)
-        rows.append({'down to': FROM_HEAD[i-1], 'alike': round(float(alike.mean()), 5), **spread(alike)})
+        rows.append({'down to': FROM_HEAD[i-1], 'alike': round(float(alike.mean()), 5), **spread(alike),
+                     'without sign': round(float(np.abs(alike).mean()), 5)})
     return {'images': len(x), 'rows': rows}
 
 
@@ -256,9 +259,10 @@ def keys(args):
     "What there is to measure"
     kinds = [f'{kind} {strength}' for kind in CORRUPTIONS for strength in range(1, 6)]
     variants = {'calibration': ['as it is', 'scaled'], 'corruption': ['clean', *kinds], 'deletion': MAPS,
-                'shuffling': ['Grad-CAM', 'gradient', 'guided'], 'outside': ['ours'], 'labels': ['largest loss']}
+                'shuffling': WAYS, 'outside': ['ours'], 'labels': ['largest loss']}
     for part in args.parts:
-        yield from ({'part': part, 'variant': v, 'seed': 0} for v in variants[part])
+        yield from ({'part': part, 'variant': v, 'seed': s} for v in variants[part]
+                    for s in (ORDERS if part == 'shuffling' else [0]))
         if part == 'calibration': yield from ({'part': part, 'variant': 'halves', 'seed': s} for s in range(20))
         if part == 'outside':
             yield from ({'part': part, 'variant': f'smoothing {s}', 'seed': seed} for seed in args.seeds

@@ -65,7 +65,8 @@ def input_gradient(
     x:torch.Tensor, # Prepared images `(n,c,h,w)`
     targets=None, # As in `grad_cam`
     guided:bool=False, # Let no negative gradient pass a ReLU on the way back (Springenberg and others, 2015)
-) -> torch.Tensor: # `(n,h,w)`: of the channels, the largest absolute value
+    signed:bool=False, # Keep what speaks against the class, below 0
+) -> torch.Tensor: # `(n,h,w)`: of the channels, the largest absolute value; their sum if `signed`
     "How much each pixel would move the logit (Simonyan and others, 2013)"
     targets = _check(model, x, targets)
     def cut(module, inward, outward): return (inward[0].clamp(min=0),)
@@ -76,7 +77,7 @@ def input_gradient(
         grads, = torch.autograd.grad(asked, x)
     finally:
         for handle in handles: handle.remove()
-    return grads.abs().amax(1)
+    return grads.sum(1) if signed else grads.abs().amax(1)
 
 # %% ../nbs/20_look_inside.ipynb #d7a4ee39
 def shuffled(

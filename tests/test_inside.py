@@ -73,6 +73,12 @@ def test_input_gradient_is_captums(small_net):
     with pytest.warns(UserWarning, match='hooks'): theirs = GuidedBackprop(net).attribute(x, 4).abs().amax(1)
     torch.testing.assert_close(input_gradient(net, x, 4, guided=True), theirs, rtol=1e-4, atol=1e-7)
     assert not torch.allclose(theirs, ours)
+    with pytest.warns(UserWarning, match='hooks'): guided = GuidedBackprop(net).attribute(x, 4).sum(1)
+    plain = Saliency(net).attribute(x, 4, abs=False).sum(1)
+    for ours, theirs in ((input_gradient(net, x, 4, signed=True), plain),
+                         (input_gradient(net, x, 4, guided=True, signed=True), guided)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+        assert ours.min() < 0 < ours.max()
 
 
 def test_shuffled_keeps_the_numbers_and_the_other_parts(small_net):
