@@ -84,9 +84,14 @@ def _told_again(out, given):
                               "leave it out, or take another --out")
 
 # %% ../nbs/92_command.ipynb #86b03cb3
+def _launch():
+    "What starts the command as this process was started"
+    n = os.environ.get('WORLD_SIZE', '1')
+    return 'resnet-course' if n in ('','0','1') else f'torchrun --nproc-per-node {n} -m resnet_course'
+
 def _tells():
     "Whether this process is the one of those that train together that says what went wrong"
-    if os.environ.get('WORLD_SIZE', '1') in ('','0','1'): return True
+    if _launch()=='resnet-course': return True
     if 'resnet_course.distributed' not in sys.modules: return os.environ.get('RANK', '0')=='0'
     return sys.modules['resnet_course.distributed'].speaks()
 
@@ -117,8 +122,8 @@ def train(
             skip_broken=given.get('skip_broken', False), about={'options': given})
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder') and _tells():
-            complain("resnet-course: stopped; finished epochs are kept, go on with: "
-                     f"resnet-course train --out {typed(e.folder)} --resume")
+            complain(f"resnet-course: stopped; finished epochs are kept, go on with: {_launch()} train "
+                     f"--out {typed(e.folder)} --resume")
         sys.exit(e.code if isinstance(e, SystemExit) else 130)
     if is_first():
         report(f"in {run.folder}: model.safetensors, history.csv, curves.png, confusion.png, config.json",
@@ -206,7 +211,8 @@ def _carry_out(words):
     "One sub-command: exit status, and what went wrong"
     try:
         given = vars(make_parser().parse_args(glue(words)))
-        given.pop('command')
+        if (name := given.pop('command'))!='train' and _launch()!='resnet-course':
+            raise CourseError(f"{name} is the work of one process; start it without torchrun")
         given.pop('func')(given)
     except CourseError as e: return 2, as_flags(str(e))
     except BrokenPipeError: return 141, ''  # 128 + SIGPIPE

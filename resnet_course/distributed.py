@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['several', 'is_first', 'rank', 'local_place', 'join', 'take_device', 'images_here', 'check_share', 'shared', 'gather',
-           'everywhere', 'silent', 'on_first', 'in_turns', 'check_same', 'AllRanks', 'in_all_processes', 'peer_faults',
-           'speaks']
+           'everywhere', 'silent', 'together', 'on_first', 'in_turns', 'check_same', 'AllRanks', 'in_all_processes',
+           'peer_faults', 'speaks']
 
 # %% ../nbs/17_many_processes.ipynb #cc37c816
 import atexit, os, re, socket, time
@@ -101,7 +101,7 @@ def check_share(
     "Refuse batches that do not give each rank two images, which batchnorm needs"
     if several() and bs<2*num_distrib():
         raise CourseError(f"bs={bs} for {num_distrib()} processes leaves one of them fewer than the two images that "
-                          f"batchnorm needs; take bs={2*num_distrib()} or more, or start fewer")
+                          f"batchnorm needs; start {max(1, bs//2)} at most, or take larger batches")
 
 # %% ../nbs/17_many_processes.ipynb #a77fcd88
 @contextmanager
@@ -156,8 +156,8 @@ def everywhere(
     return result
 
 # %% ../nbs/17_many_processes.ipynb #a2802ad5
-def silent(*_, **__):
-    "Do nothing: what a rank does whose turn it is not, and its report"
+def silent(*_, **__): "Do nothing: what a rank does whose turn it is not, and its report"
+def together(): return f', {num_distrib()} processes' if several() else ''  # in a report
 
 # %% ../nbs/17_many_processes.ipynb #46cd2e22
 def on_first(

@@ -145,6 +145,8 @@ def _go_on(recipe, data, folder, device, report, progress):
     images = everywhere(_run_images, recipe, data, folder, config, report, progress)
     if device!=config['device']: config['precision'] = on_first(precision_of, config['recipe'], device)
     _check_ranks(config['recipe'], images, config['images'], device)
+    if (had := config['machine'].get('processes', 1))!=(n := len(gather(None))):
+        report(f"this run began with {had} process{'es'*(had>1)} and goes on with {n}, so it ends with other weights")
     return config,checkpoint,images
 
 # %% ../nbs/91_run.ipynb #aded1234

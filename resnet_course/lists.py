@@ -117,8 +117,8 @@ def _held_groups(labels, groups, valid_pct, seed, report):
             held[g := min(can, key=lambda g: counts[g].sum())],now = True,now+counts[g]
         else: stuck.append(classes[c])
     if not held.any():
-        raise CourseError(f"groups leaves nothing to hold out ({len(number)} of them for {len(labels)} images); "
-                          "take smaller groups, or more images")
+        raise CourseError(f"groups leaves nothing to hold out: {len(labels)} images in {len(number)} "
+                          f"group{'s'*(len(number)>1)}; take smaller groups, or more images")
     if stuck:
         more = f' and {len(stuck)-1} more' if stuck[1:] else ''
         report(f"none of class {printable(stuck[0])!r}{more} is held out, so nothing measures it: its groups cannot be "

@@ -75,7 +75,8 @@ def _recipe_options(add):
     add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE',
         help="hold out this share of each class, e.g. 0.2; DATA is then a folder with a folder for each class")
     add('--groups', metavar='PATTERN',
-        help="with --valid: images in whose names this regular expression finds the same stay on one side: '^[^_]+'")
+        help="with --valid: files in whose names (without folders) this regular expression finds the same, or its "
+             "first parentheses do, stay on one side: '^[^_]+'")
     add('--recipe', choices=['fast','book','laptop'],
         help="fast (default), book: the book's own pipeline, or laptop: some ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")

@@ -9,7 +9,7 @@ __all__ = ['train', 'OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'r
 import time
 from .build import make_learner, make_net
 from .choices import CHOICES, OPTIMISERS  # noqa: F401  passed on
-from .distributed import everywhere, is_first, join, peer_faults, silent, take_device
+from .distributed import everywhere, is_first, join, peer_faults, silent, take_device, together
 from .fitting import fit_and_write, open_run
 from .limits import check_limit
 from .recipe import RECIPES, Recipe, fill_recipe, read_recipe
@@ -25,7 +25,7 @@ def _trained(started, device, report, progress, began):
     with started as (folder,config,checkpoint,images,dls):
         n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
         report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-               f"in {n} classes; {precision} on {device}; run folder {folder}")
+               f"in {n} classes; {precision} on {device}{together()}; run folder {folder}")
         learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
         return fit_and_write(learn, folder, config, checkpoint, report, began)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.parallel import parallel
-from .data import ImageFiles, RGBImage, find_data
+from .data import ImageFiles, RGBImage, find_data, image_files
 from .errors import CourseError
 from .files import short_name, write_whole
 from .limits import LIMITS
@@ -195,8 +195,12 @@ def divided_at_training(
     "How the run of `model` divided `data`, if it did, and so has learned most of its images"
     try: config = read_config(Path(model).parent)
     except CourseError: return None  # a model file away from its run
-    if not config['split'] or str(find_data(data).resolve())!=config['data']: return None
-    return config['split']
+    if not (split := config['split']): return None
+    if str(find_data(data).resolve())==config['data']: return split
+    try: images = image_files(data, **split, report=lambda line: None)  # has it been moved, or copied?
+    except CourseError: return None
+    same = (images.counts,images.classes)==(config['counts'],config['classes'])
+    return split if same and image_fingerprint(images)==config['images'] else None
 
 # %% ../nbs/91_run.ipynb #f4acd74a
 def write_config(
