@@ -453,3 +453,10 @@ def test_the_same_words_once_more(command, small, tmp_path, words):
         assert status == 0, err
     status, _, err = command(*words, '--resume', '--size', '40')
     assert status == 2 and '--size 40' in err
+
+
+@pytest.mark.parametrize('words', ['cost resnet18', 'doctor', 'clean digits', 'predict no.safetensors no.png'])
+def test_all_but_training_is_the_work_of_one_process(refused, monkeypatch, words):
+    "Else all would be done, printed and written by each"
+    for name, value in (('WORLD_SIZE', '2'), ('RANK', '0')): monkeypatch.setenv(name, value)
+    assert 'start it without torchrun' in refused(*words.split())

@@ -359,6 +359,21 @@ def test_the_command_keeps_groups_together(command, refused, album, tmp_path):
     assert set(held) == set(images.val) and set(calibration_images(album, **split)) == set(images.train)
 
 
+@pytest.mark.parametrize('how', [shutil.copytree, shutil.move])
+def test_a_folder_that_was_moved_is_divided_as_it_was(command, album, tmp_path, how):
+    "By its images, not by its name: else evaluation would ask about images that were trained on, and say nothing"
+    words = '--valid', '0.25', '--groups', '^[^_]+'
+    assert command('train', '--data', album, '--epochs', '1', *SMALL_NET, *words, '--out', tmp_path/'run')[0] == 0
+    model = tmp_path/'run'/'model.safetensors'
+    was = command('evaluate', model, album, '--valid', '0.25')[1].splitlines()[:-1]
+    how(album, tmp_path/'elsewhere')
+    status, out, err = command('evaluate', model, tmp_path/'elsewhere', '--valid', '0.25')
+    assert status == 0 and out.splitlines()[:-1] == was, err
+    assert 'asks about the others' in command('evaluate', model, tmp_path/'elsewhere')[2]
+    next((tmp_path/'elsewhere'/'3').iterdir()).unlink()  # another set of images: nobody knows
+    assert divided_at_training(model, tmp_path/'elsewhere') is None
+
+
 def test_a_share_drawn_by_another_seed_is_judged_by_it(command, unsplit, tmp_path):
     "Python may draw any; `evaluate --valid` takes the one that the run was not trained on"
     images = next(im for im in (image_files(unsplit, valid_pct=0.3, seed=s) for s in range(1, 9))
