@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['several', 'is_first', 'rank', 'local_place', 'join', 'take_device', 'images_here', 'check_share', 'shared', 'gather',
-           'everywhere', 'silent', 'together', 'on_first', 'in_turns', 'check_same', 'AllRanks', 'in_all_processes',
-           'peer_faults', 'speaks']
+           'everywhere', 'silent', 'on_first', 'in_turns', 'check_same', 'AllRanks', 'in_all_processes', 'peer_faults',
+           'speaks']
 
 # %% ../nbs/17_many_processes.ipynb #cc37c816
 import atexit, os, re, socket, time
@@ -157,7 +157,6 @@ def everywhere(
 
 # %% ../nbs/17_many_processes.ipynb #a2802ad5
 def silent(*_, **__): "Do nothing: what a rank does whose turn it is not, and its report"
-def together(): return f', {num_distrib()} processes' if several() else ''  # in a report
 
 # %% ../nbs/17_many_processes.ipynb #46cd2e22
 def on_first(

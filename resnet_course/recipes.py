@@ -9,7 +9,7 @@ __all__ = ['train', 'OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'r
 import time
 from .build import make_learner, make_net
 from .choices import CHOICES, OPTIMISERS  # noqa: F401  passed on
-from .distributed import everywhere, is_first, join, peer_faults, silent, take_device, together
+from .distributed import everywhere, gather, is_first, join, peer_faults, silent, take_device
 from .fitting import fit_and_write, open_run
 from .limits import check_limit
 from .recipe import RECIPES, Recipe, fill_recipe, read_recipe
@@ -24,8 +24,9 @@ def _trained(started, device, report, progress, began):
     "Train the net of a run that is about to begin or to go on"
     with started as (folder,config,checkpoint,images,dls):
         n,precision,begun = len(images.classes),config['precision'],checkpoint is not None
+        others = f', {len(found)} processes' if (found := gather(None))[1:] else ''
         report(f"{images.dataset.name}: {len(images.train)} training and {len(images.val)} validation images "
-               f"in {n} classes; {precision} on {device}{together()}; run folder {folder}")
+               f"in {n} classes; {precision} on {device}{others}; run folder {folder}")
         learn = make_learner(config['recipe'], dls, n, precision, progress, begun)
         return fit_and_write(learn, folder, config, checkpoint, report, began)
 
