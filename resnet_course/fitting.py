@@ -21,6 +21,7 @@ from .distributed import (
     check_same, check_share, everywhere, gather, in_turns, is_first, local_place, on_first, rank, several, silent)
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
+from .limits import brief
 from .model_files import start_weights
 from .models import without_numbers
 from .plots import plot_confusion, plot_curves, png_bytes
@@ -145,8 +146,9 @@ def _go_on(recipe, data, folder, device, report, progress):
     images = everywhere(_run_images, recipe, data, folder, config, report, progress)
     if device!=config['device']: config['precision'] = on_first(precision_of, config['recipe'], device)
     _check_ranks(config['recipe'], images, config['images'], device)
-    if (had := config['machine'].get('processes', 1))!=(n := len(gather(None))):
-        report(f"this run began with {had} process{'es'*(had>1)} and goes on with {n}, so it ends with other weights")
+    machine = config.get('machine')
+    had,n = machine.get('processes', 1) if isinstance(machine, dict) else 1, len(gather(None))
+    if had!=n: report(f"this run began with {brief(had)} and goes on with {n} processes, so it ends with other weights")
     return config,checkpoint,images
 
 # %% ../nbs/91_run.ipynb #aded1234

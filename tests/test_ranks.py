@@ -244,6 +244,7 @@ def two(images, tmp_path_factory):
 def test_one_run_folder_one_report_one_cache(two, images):
     out, (a, b) = two
     assert len(re.findall('^epoch ', a.out, re.M)) == 3 and not b.out and not a.err+b.err
+    assert 'on cpu, 2 processes; run folder' in a.out
     assert {f.name for f in out.iterdir()} == {'config.json', 'checkpoint.pt', 'history.csv', 'model.safetensors',
                                                'curves.png', 'confusion.png'}
     assert json.loads((out/'config.json').read_text())['machine']['processes'] == 2
@@ -267,10 +268,11 @@ def test_one_dies_the_other_says_so_and_two_go_on_to_the_same_bits(two, images, 
     if victim:
         for n in (1, 4):
             shutil.copytree(tmp_path/'run', tmp_path/f'by{n}')
-            all_well(together(tmp_path, fit, None, None, tmp_path/f'by{n}', True, n=n))
+            ranks = all_well(together(tmp_path, fit, None, None, tmp_path/f'by{n}', True, n=n))
+            assert f'began with 2 and goes on with {n} processes' in ranks[0].out
             assert list(pd.read_csv(tmp_path/f'by{n}'/'history.csv').epoch) == [1, 2, 3]
-    all_well(together(tmp_path, fit, None, None, tmp_path/'run', True))
-    assert results(tmp_path/'run') == results(two[0])
+    ranks = all_well(together(tmp_path, fit, None, None, tmp_path/'run', True))
+    assert results(tmp_path/'run') == results(two[0]) and 'began with' not in ranks[0].out
 
 
 @pytest.mark.slow
