@@ -71,4 +71,5 @@ def test_rehearsal(trust, tmp_path, own_cache):
     before = file.read_bytes()
     run(*words)
     assert file.read_bytes() == before
-    with pytest.raises(SystemExit): run('--json', file, '--commit', 'none')
+    with pytest.raises(SystemExit, match='another experiment'):
+        run('--data', 'digits', '--json', file, '--commit', 'none')

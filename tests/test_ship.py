@@ -31,8 +31,9 @@ SPEC = {'net': 'ResNet', 'net_options': {'layers': [1, 1, 1, 1], 'width': 8}, 'c
 @pytest.mark.parametrize('name', list_models())
 def test_every_net_is_the_same_in_onnx(name, tmp_path, request):
     "At odd sizes, square and not, for one image and for three; the names of classes and the sizes come along"
-    if name in ('resnet34', 'resnet101', 'resnet152', 'wide_resnet50_2') and not request.config.getoption('--fuzz'):
-        pytest.skip("the blocks of another net, more or wider; --fuzz runs it")
+    more = 'resnet34', 'resnet101', 'resnet152', 'wide_resnet50_2', 'densenet121', 'googlenet'
+    if name in more and not request.config.getoption('--fuzz'):
+        pytest.skip("for the time it takes; --fuzz runs it")
     from resnet_course.onnx_files import load_onnx, save_onnx
     torch.manual_seed(0)
     narrow = 16 if 'resnext' in name else 8  # which has 32 groups
