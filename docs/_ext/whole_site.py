@@ -29,7 +29,7 @@ def draw_card(path, title, tagline):
 
 def speak(app, page, template, context, doctree):
     "A table's empty heads are no heads: who hears a table is told a name for each"
-    context['body'] = re.sub(r'<th\b([^>]*)>((?:<p></p>)?)</th>', r'<td\1>\2</td>', context.get('body', ''))
+    context['body'] = re.sub(r'<th\b([^>]*)>((?:<p></p>|&nbsp;|\s)*)</th>', r'<td\1>\2</td>', context.get('body', ''))
 
 
 def finish(app, exception):
