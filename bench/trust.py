@@ -255,6 +255,9 @@ def labels(known, variant, seed):
                         'label gets': round(float(mine[i]), 5)} for i in mine.argsort()[:48].tolist()]}
 
 
+OF_OURS = {f.__name__: f for f in (calibration, corruption, deletion, shuffling, labels)}  # what asks the brought weights
+
+
 def keys(args):
     "What there is to measure"
     kinds = [f'{kind} {strength}' for kind in CORRUPTIONS for strength in range(1, 6)]
@@ -283,7 +286,7 @@ def main():
 
     def run(part, variant, seed):
         if part == 'outside': return outside(args, known, variant, seed)
-        return globals()[part](known(), variant, seed)
+        return OF_OURS[part](known(), variant, seed)
 
     def tell(r): return f"{r['part']}, {r['variant']}, seed {r['seed']}: " + str({k: v for k, v in r.items() if k in (
         'accuracy', 'confidence', 'ece', 'area', 'temperature', 'unknown', 'seconds')})

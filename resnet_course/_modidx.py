@@ -104,6 +104,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'resnet_course.cli._carry_out': ('command.html#_carry_out', 'resnet_course/cli.py'),
                                    'resnet_course.cli._launch': ('command.html#_launch', 'resnet_course/cli.py'),
                                    'resnet_course.cli._next_step': ('command.html#_next_step', 'resnet_course/cli.py'),
+                                   'resnet_course.cli._processes': ('command.html#_processes', 'resnet_course/cli.py'),
                                    'resnet_course.cli._stop': ('command.html#_stop', 'resnet_course/cli.py'),
                                    'resnet_course.cli._tells': ('command.html#_tells', 'resnet_course/cli.py'),
                                    'resnet_course.cli._told_again': ('command.html#_told_again', 'resnet_course/cli.py'),

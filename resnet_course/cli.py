@@ -84,14 +84,21 @@ def _told_again(out, given):
                               "leave it out, or take another --out")
 
 # %% ../nbs/92_command.ipynb #86b03cb3
+def _processes(name='WORLD_SIZE'):
+    "How many processes were started together, as torchrun and accelerate say"
+    n = os.environ.get(name, '')
+    return max(1, int(n)) if n.isdecimal() else 1
+
 def _launch():
     "What starts the command as this process was started"
-    n = os.environ.get('WORLD_SIZE', '1')
-    return 'resnet-course' if n in ('','0','1') else f'torchrun --nproc-per-node {n} -m resnet_course'
+    n,here = _processes(),_processes('LOCAL_WORLD_SIZE')
+    if n==1: return 'resnet-course'
+    machines = f'--nnodes {n//here} ... ' if 1<here<n else ''
+    return f'torchrun {machines}--nproc-per-node {here if machines else n} -m resnet_course'
 
 def _tells():
     "Whether this process is the one of those that train together that says what went wrong"
-    if _launch()=='resnet-course': return True
+    if _processes()==1: return True
     if 'resnet_course.distributed' not in sys.modules: return os.environ.get('RANK', '0')=='0'
     return sys.modules['resnet_course.distributed'].speaks()
 
@@ -136,7 +143,7 @@ def _next_step(run, config):
     sizes,data,split = run.recipe.sizes,config['data'],config['split']
     kept = 'recipe','arch','layers','expansion','width','weights','presize','bs','lr','precision','size','progressive'
     told = {k: ','.join(map(str, v)) if isinstance(v, list) else v for k,v in config['options'].items() if k in kept}
-    again = f"resnet-course train --data {typed(data)}" + (split_flags(split) if split else '')
+    again = f"{_launch()} train --data {typed(data)}" + (split_flags(split) if split else '')
     again += ''.join(f' --{k} {typed(str(v))}' for k,v in told.items())
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:
@@ -211,8 +218,8 @@ def _carry_out(words):
     "One sub-command: exit status, and what went wrong"
     try:
         given = vars(make_parser().parse_args(glue(words)))
-        if (name := given.pop('command'))!='train' and _launch()!='resnet-course':
-            raise CourseError(f"{name} is the work of one process; start it without torchrun")
+        if (name := given.pop('command'))!='train' and _processes()>1:
+            raise CourseError(f"{name} is the work of one process; start it without torchrun, and WORLD_SIZE unset")
         given.pop('func')(given)
     except CourseError as e: return 2, as_flags(str(e))
     except BrokenPipeError: return 141, ''  # 128 + SIGPIPE

@@ -125,11 +125,10 @@ def _grouped_images(source, skip, split, groups, report):
     _,labels,classes,held = read_lists(files, list(map(folder_class, files)), None, **split, folder=Path(),
                                        groups=groups, report=report)
     train,val = ([i for i in range(len(files)) if bool(held[i])==part] for part in (False,True))
-    told = isinstance(groups, str)
-    return _trainable(ImageFiles(find_dataset(source), root if told else None, [files[i] for i in train],
-                                 [files[i] for i in val], [labels[i] for i in train+val], classes,
-                                 [] if told else train+val, not skip, left_out,
-                                 {**split, 'groups': groups} if told else None))
+    images = ImageFiles(find_dataset(source), None, [files[i] for i in train], [files[i] for i in val],
+                        [labels[i] for i in train+val], classes, train+val, not skip, left_out)
+    if isinstance(groups, str): images = replace(images, root=root, places=[], split={**split, 'groups': groups})
+    return _trainable(images)
 
 # %% ../nbs/00_data.ipynb #42c0a979
 def _trainable(images):

@@ -460,3 +460,14 @@ def test_all_but_training_is_the_work_of_one_process(refused, monkeypatch, words
     "Else all would be done, printed and written by each"
     for name, value in (('WORLD_SIZE', '2'), ('RANK', '0')): monkeypatch.setenv(name, value)
     assert 'start it without torchrun' in refused(*words.split())
+
+
+@pytest.mark.parametrize('world, here, says', [
+    ('', '', 'resnet-course'), ('1', '1', 'resnet-course'), ('x', '', 'resnet-course'),
+    ('2', '2', 'torchrun --nproc-per-node 2 -m resnet_course'),
+    ('3', '', 'torchrun --nproc-per-node 3 -m resnet_course'),
+    ('16', '8', 'torchrun --nnodes 2 ... --nproc-per-node 8 -m resnet_course')])
+def test_how_it_was_started_is_how_to_go_on(monkeypatch, world, here, says):
+    from resnet_course import cli
+    for name, value in (('WORLD_SIZE', world), ('LOCAL_WORLD_SIZE', here)): monkeypatch.setenv(name, value)
+    assert cli._launch() == says
