@@ -255,7 +255,7 @@ def labels(known, variant, seed):
                         'label gets': round(float(mine[i]), 5)} for i in mine.argsort()[:48].tolist()]}
 
 
-OF_OURS = {f.__name__: f for f in (calibration, corruption, deletion, shuffling, labels)}  # what asks the brought weights
+OF_OURS = {f.__name__: f for f in (calibration, corruption, deletion, shuffling, labels)}  # of our weights
 
 
 def keys(args):
