@@ -12,7 +12,7 @@ from nbdev import test as nbdev_test
 from resnet_course.claims import CLAIMS, Claim
 
 FLAGS = ['slow', 'cuda', 'notest']
-FAST = {'01_conv_layer', '90_exercise', '93_results', '94_what_we_checked', 'index'}  # for every day
+FAST = {'90_exercise', '93_results', '94_what_we_checked', 'index'}  # for every day
 NOTEBOOKS = [*sorted((ROOT/'nbs').glob('[!.]*.ipynb')), ROOT/'index.ipynb']
 TRY = re.compile(r'^try_exercise\((\w+)\)$', re.M)
 SOLUTION = re.compile(r'<summary>Solution</summary>\s*```python\n(.*?)```', re.S)
