@@ -115,7 +115,7 @@ def thumbnail(app, stem):
 def card(app, facts):
     "A chapter: picture, number and title, what it is about, how long it takes and what it stands on"
     first = ''.join(json.loads((ROOT/'nbs'/f"{facts['stem']}.ipynb").read_text())['cells'][0]['source'])
-    what = re.search(r'^> (.*)', first, re.M)[1]
+    what = re.search(r'^> (.*)', first, re.M)[1].replace('`', '')
     needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'uses no other'
     said = f"{facts['reading']+facts['exercises']} min with exercises · {needs}"
     return (f'<li><a class="card" href="nbs/{facts["stem"]}.html"><span class="thumb" aria-hidden="true">'
@@ -129,7 +129,7 @@ def claim(found):
     said = (f'<strong>{found["accuracy"]:.1f}%</strong> of {found["images"]:,} held-out photographs right, trained from '
             f'scratch in <strong>{found["minutes"]:.1f} minutes</strong> on {COUNT[found["threads"]]} cores of a '
             f'processor: <strong>no GPU</strong>. (Mean of {COUNT[found["seeds"]]} seeds, sd {found["sd"]:.1f}.)')
-    return f'<p class="fact"><a href="docs/results.html#{found["anchor"]}">{said}</a></p>'
+    return f'<p class="fact"><a href="docs/results.html#record-{found["anchor"]}">{said}</a></p>'
 
 
 def page(app):

@@ -48,11 +48,26 @@ def settle(files, body):
     return re.sub(r'<img ([^>]*?src="[^":]*_images/(?P<name>[^"/]+)")', placed, body)
 
 
+def label(body):
+    "A wide table's cells say what they are, so that a phone can show each row as a list"
+    def rows(m):
+        heads = [re.sub('<.*?>', '', h).strip() for h in re.findall(r'<t[hd]\b[^>]*>(.*?)</t[hd]>', m['head'], re.S)]
+        if len(heads) < 4 or '<tr' not in m['body']: return m[0]
+
+        def cells(row):
+            names = iter(heads)
+            return re.sub(r'<td\b', lambda c: f'<td data-label="{next(names, "")}"', row[0])
+        told = re.sub(r'<tr\b.*?</tr>', cells, m['body'], flags=re.S)
+        return f'<table class="rows {m["kind"]}">{m["head"]}{told}</table>'
+    return re.sub(r'<table class="(?P<kind>table[^"]*)">(?P<head>\s*<thead>.*?</thead>)(?P<body>.*?)</table>', rows, body,
+                  flags=re.S)
+
+
 def speak(app, page, template, context, doctree):
     "A table's empty heads are no heads: who hears a table is told a name for each"
     body = re.sub(r'<th\b([^>]*)>((?:<p></p>|&nbsp;|\s)*)</th>', r'<td\1>\2</td>', context.get('body', ''))
     files = {name: Path(app.srcdir)/file for file, name in app.builder.images.items()}
-    context.update(lean=lean, body=settle(files, body))
+    context.update(lean=lean, body=label(settle(files, body)))
 
 
 def finish(app, exception):
