@@ -1,4 +1,5 @@
 "All records in one chart, and their curves as data for curves.js"
+import itertools
 import json
 import math
 from functools import cache
@@ -103,10 +104,10 @@ def curves(records):
     for title, record in records:
         for variant, histories in variants(record).items():
             n = min(map(len, histories))
-            took = [mean(h[i]['seconds'] for h in histories) for i in range(n)]
+            took = [list(itertools.accumulate(e['seconds'] for e in h)) for h in histories]
             found.append({
                 'name': title if len(variants(record))==1 else f'{title}: {variant}', 'record': record['name'],
-                'seconds': [round(sum(took[:i+1]), 2) for i in range(n)],
+                'seconds': [round(median(t[i] for t in took), 2) for i in range(n)],
                 **{key: [[round(h[i][key], 4) for h in histories if math.isfinite(h[i].get(key, math.nan))]
                          for i in range(n)] for key in ('accuracy', 'valid_loss', 'train_loss')}})
     return found

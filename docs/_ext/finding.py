@@ -4,7 +4,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-OFTEN = 4  # times a page says a word before that counts
+from docutils import nodes
+
+OFTEN = 5  # times a page says a word before that counts
 NAMES = {  # what people type who do not know our words, and the page they look for
     'nbs/00_data': 'data augmentation, data loader, dataset, batch',
     'nbs/01_conv_layer': 'padding, stride, batch normalization, activation function, edge detection',
@@ -35,8 +37,8 @@ NAMES = {  # what people type who do not know our words, and the page they look 
 def name(app, docname, source):
     "Entries of the index, at the end of a page's first text"
     if docname not in NAMES: return
-    entries = '\n'.join(f'single: ! {word}' for word in NAMES[docname].split(', '))
-    said = f'\n\n```{{index}}\n{entries}\n```\n'
+    entries = ', '.join(f'! {word}' for word in NAMES[docname].split(', '))
+    said = f'\n\n```{{index}} {entries}\n```\n'
     if source[0].startswith('{'):
         nb = json.loads(source[0])
         nb['cells'][0]['source'] += said
@@ -45,20 +47,23 @@ def name(app, docname, source):
 
 
 def count(app, doctree):
-    "How often running text and headings say a word"
-    words = Counter(re.findall(r'[a-z][a-z0-9_]{2,}', doctree.astext().lower()))
+    "How often a page says a word, its code included"
+    if app.env.docname.startswith('resnet_course/'): return
+    text = ' '.join(t.lower() for t in doctree.findall(nodes.Text) if not isinstance(t.parent, nodes.raw))
+    words = Counter(re.findall(r'[a-z][a-z0-9_]{2,}', text))
     app.env.metadata[app.env.docname]['said'] = {word: n for word, n in words.items() if n >= OFTEN}
 
 
 def write(app, exception):
+    "Each word that some pages say often and others do not, with the numbers of those pages in a list, and how often"
     if exception or app.builder.name!='html': return
+    pages = sorted(page for page, about in app.env.metadata.items() if about.get('said'))
     said = {}
-    for page, about in app.env.metadata.items():
-        if not page.startswith('resnet_course/'):
-            for word, n in about.get('said', {}).items(): said.setdefault(word, {})[page] = n
-    few = {word: pages for word, pages in said.items() if len(pages) < 25}  # a word that all say tells nothing
-    text = json.dumps(few, separators=(',', ':'))
-    (Path(app.outdir)/'_static'/'said.js').write_text(f'const SAID = {text}\n')
+    for i, page in enumerate(pages):
+        for word, n in app.env.metadata[page]['said'].items(): said.setdefault(word, []).extend((i, n))
+    few = {word: counts for word, counts in said.items() if len(counts) < 1.5*len(pages)}
+    text = json.dumps([pages, few], separators=(',', ':'))
+    (Path(app.outdir)/'_static'/'said.js').write_text(f'const [PAGES, SAID] = {text}\n')
 
 
 def setup(app):

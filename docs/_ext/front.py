@@ -71,8 +71,8 @@ def stack():
             step = 5+.34*8.4*math.sqrt((*made, 1, 1)[1])*.42
             if kind=='block':
                 high = top-13
-                c.path([(x-step/2, 0), (x-step/2, 0)], 'shortcut')
-                arc = f'M{x-step*.35:.1f} {top+6:.1f}C{x:.1f} {high:.1f} {end+step*.3:.1f} {high:.1f} {end+step*.65:.1f} {top+6:.1f}'
+                start,stop,low = x-step*.35,end+step*.65,top+6
+                arc = f'M{start:.1f} {low:.1f}C{x:.1f} {high:.1f} {end+step*.3:.1f} {high:.1f} {stop:.1f} {low:.1f}'
                 c.add('path', (x,end), (high,top), d=arc, stroke_width=2, stroke_linecap='round', **{'class': 'shortcut-way'})
             x = end+step
         told = {0: ('photograph', '224 × 224'), 1: ('stem',), len(parts): ('answer', '10 classes')}.get(

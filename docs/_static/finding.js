@@ -2,9 +2,9 @@
 const asked = (new URLSearchParams(location.search).get('q') || '').toLowerCase().match(/[a-z][a-z0-9_]{2,}/g) || []
 const stems = asked.map(word => word.length > 4 ? word.replace(/s$/, '') : word)
 const often = {}
-for (const [word, pages] of Object.entries(SAID))
+for (const [word, counts] of Object.entries(SAID))
   if (stems.some(stem => word.startsWith(stem)))
-    for (const [page, n] of Object.entries(pages)) often[page] = (often[page] || 0) + n
+    for (let i = 0; i < counts.length; i += 2) often[PAGES[counts[i]]] = (often[PAGES[counts[i]]] || 0) + counts[i + 1]
 var Scorer = {
   score: ([page, title, anchor, descr, score]) =>
     score + 2 * Math.log2(1 + (often[page] || 0)) + (/^nbs\/[0-8]/.test(page) ? 2 : 0),
