@@ -118,7 +118,7 @@ def card(app, facts):
     what = re.search(r'^> (.*)', first, re.M)[1].replace('`', '')
     needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'uses no other'
     said = f"{facts['reading']+facts['exercises']} min with exercises · {needs}"
-    return (f'<li><a class="card" href="nbs/{facts["stem"]}.html"><span class="thumb" aria-hidden="true">'
+    return (f'<li><a class="lesson" href="nbs/{facts["stem"]}.html"><span class="thumb" aria-hidden="true">'
             f'{thumbnail(app, facts["stem"])}</span><span class="words"><strong>{facts["number"]}. '
             f'{escape(facts["title"])}</strong><span>{escape(what)}</span><small>{escape(said)}</small></span></a></li>')
 
