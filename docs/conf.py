@@ -21,7 +21,7 @@ root_doc = 'index'
 include_patterns = ['index.ipynb', 'nbs/[0-9]*.ipynb', 'docs/*.md', 'resnet_course/[a-z]*.py']
 exclude_patterns = ['_build']
 extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'sphinx.ext.viewcode', 'sphinxext.opengraph',
-              'sources', 'glossary', 'mathml', 'whole_site']
+              'sources', 'glossary', 'mathml', 'menu', 'chapters', 'front', 'finding', 'whole_site']
 source_suffix = {'.ipynb': 'myst-nb', '.md': 'myst-nb', '.py': 'myst-nb'}
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist', 'fieldlist', 'alert', 'attrs_inline']
 myst_heading_anchors = 4
@@ -50,14 +50,14 @@ ogp_custom_meta_tags = ['<meta name="twitter:card" content="summary_large_image"
 html_theme = 'sphinx_book_theme'
 html_title = project
 html_static_path = ['_static']
-html_css_files = ['style.css']
+html_css_files = ['icons.css', 'style.css']
 html_js_files = ['site.js']
 html_favicon = '_static/favicon.svg'
 html_logo = '_static/favicon.svg'
 html_additional_pages = {'404': '404.html'}
 html_context = {  # of page 404, which is shown at any address
     'site': html_baseurl, 'logo': (ROOT/'docs'/'_static'/'favicon.svg').read_text()}
-html_sidebars = {'**': ['site-logo.html', 'icon-links.html', 'search-button-field.html', 'sbt-sidebar-nav.html']}
+html_sidebars = {'**': ['site-logo.html', 'icon-links.html', 'search-button-field.html', 'site-menu.html']}
 templates_path = ['_templates']
 html_show_sphinx = False
 html_theme_options = dict(

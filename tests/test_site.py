@@ -1,13 +1,18 @@
 "The documentation site: built with warnings as errors, then looked at in a browser, from disk and without a network"
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
+from functools import partial
+from html import escape
 from html.parser import HTMLParser
 from io import BytesIO
+from statistics import mean, median
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -56,6 +61,10 @@ def page(browser):
     context = browser.new_context(viewport=window, color_scheme='light', reduced_motion='reduce')
     yield context.new_page()
     context.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
 
 
 def all_pages(site): return sorted(f for f in site.rglob('*.html') if '_static' not in f.parts)
@@ -161,8 +170,86 @@ def test_nothing_comes_from_another_host(site, parsed):
 
 
 def test_pictures_have_a_description(parsed):
-    images = [(f.name, i) for f, page in parsed.items() for i in page.images if 'favicon' not in i['src']]
-    assert images and not [(name, i['src']) for name, i in images if not i.get('alt')]
+    "And their size, so that nothing moves when they come, which all but a page's first do when they are near"
+    pictures = [(f.name, i) for f, page in parsed.items() for i in page.images if 'favicon' not in i['src']]
+    shown = [(name, i) for name, i in pictures if 'thumb-' not in i['src']]  # a card says in words what it leads to
+    assert shown and not [(name, i['src']) for name, i in shown if not i.get('alt')]
+    sized = [(name, i) for name, i in pictures if '_images/' in i['src']]
+    assert not [(name, i['src']) for name, i in sized if not (i.get('width') and i.get('height'))]
+    assert all(i.get('loading')=='lazy' for page in parsed.values()
+               for i in [i for i in page.images if '_images/' in i['src']][1:])
+
+
+def test_pages_are_light(parsed, site):
+    "Scripts under 300 kB, all that comes by itself under 1.5 MB, the search's own data aside; each icon is drawn"
+    def size(file, src): return (file.parent/src.split('?')[0]).resolve().stat().st_size
+    for file, page in parsed.items():
+        later = {i['src'] for i in page.images if i.get('loading')=='lazy'}
+        loads = {src: size(file, src) for src in set(page.loads)-later
+                 if re.match(r'(?!https?:|data:).*\.(js|css|svg|png|jpe?g)(\?|$)', src)
+                 and not src.endswith(('searchindex.js', 'said.js'))}
+        scripts = sum(n for src, n in loads.items() if '.js' in src)
+        assert scripts < 300_000 and file.stat().st_size+sum(loads.values()) < 1_500_000, (file, loads)
+        if file.name!='search.html': assert not [src for src in page.loads if 'searchindex' in src]
+    drawn = set(re.findall(r'^\.(fa-[\w-]+) \{ --icon', (site/'_static'/'icons.css').read_text(), re.M))
+    used = {re.search(r'fa-(?!solid|lg|fw|brands)[\w-]+', icon)[0] for file in parsed
+            for icon in re.findall(r'<(?:i|span) class="([^"]*\bfa[sb]?[ -][^"]*)"', file.read_text())}
+    assert len(used) > 8 and used <= drawn, used-drawn
+
+
+def test_the_first_page(site, parsed):
+    "What you will be able to do, the best recorded fact, three ways in, a drawing, a card for each chapter, no pip"
+    html = re.search('<article.*</article>', (site/'index.html').read_text(), re.S)[0]
+    laptop = json.loads((ROOT/'results'/'laptop.json').read_text())['runs']
+    accuracy = 100*mean(run['history'][-1]['accuracy'] for run in laptop)
+    assert float(re.search(r'<strong>([\d.]+)%</strong>', html)[1]) >= round(accuracy, 1)  # or a better record
+    assert 'class="fact"' in html and 'no GPU' in html and 'pip install' not in html
+    links = parsed[site/'index.html'].links
+    assert ('docs/play.html' in links) is (DOCS/'play.md').exists()
+    assert 'class="button first" href="nbs/00_data.html"' in html and '/blob/main/nbs/00_data.ipynb' in html
+    hero = re.search('<figure><svg.*?</svg>', html, re.S)[0]
+    assert hero.count('class="shortcut-way"')==16 and all(f'class="{role}"' in hero for role in ('conv', 'data', 'norm'))
+    cards = re.findall(r'<a class="lesson" href="nbs/(\w+).html">(.*?)</a>', html, re.S)
+    assert [stem for stem, _ in cards]==[s for s in CHAPTERS if s < '90']
+    for stem, card in cards: assert re.search(r'<(svg|img)', card) and re.search(r'\d+ min .* uses ', card), stem
+    install = re.sub('<.*?>', '', (site/'docs'/'install.html').read_text())
+    assert all(words in install for words in ('pip install -e .', 'What a run survives', 'Tested with'))
+
+
+def test_what_stands_under_a_title(site):
+    for stem in CHAPTERS:
+        html = (site/'nbs'/f'{stem}.html').read_text()
+        bar = re.search(r'</h1>(?:(?!<h2|<p>).|<blockquote>.*?</blockquote>)*?<div class="chapter-bar">(.*?)</div>', html, re.S)[1]
+        assert f'/blob/main/nbs/{stem}.ipynb">Open in Colab' in bar and f'_sources/nbs/{stem}.ipynb" download' in bar
+        assert 'rel="prev"' in bar and 'rel="next"' in bar
+        number = str(int(stem[:2]))
+        if stem < '90': assert re.search(rf'Chapter {number} · \d+ min to read', bar) and f'<h1>{number}. ' in html
+
+
+@pytest.mark.parametrize('text, numbers', [
+    ('as in chapter 5, and again', ['05']), ('Chapters 5, 6 and 8 need it', ['05', '06', '08']),
+    ("the book's chapter 14", []), ('(Howard and Gugger, 2020, chapter 5 for presizing, chapter 7)', []),
+    (', chapter 14', []), ('chapter 7 (this one)', []), ('chapter 88', [])])
+def test_chapters_are_linked(text, numbers, monkeypatch):
+    "Wherever one is named; not a book's, not the one it stands in"
+    monkeypatch.syspath_prepend(DOCS/'_ext')
+    import chapters
+    parts = list(chapters.linked(text, '07_resnet', lambda name: name))
+    assert ''.join(part.astext() for part in parts)==text
+    assert [part['refuri'][4:6] for part in parts if part.tagname=='reference']==numbers
+
+
+def test_the_nets_are_counted_once(site, monkeypatch):
+    "Half of a build: kept until a file that they are made from, or torch, is another"
+    monkeypatch.syspath_prepend(DOCS/'_ext')
+    import explorer
+    def again(*args): raise RuntimeError('counted again')
+    monkeypatch.setattr(explorer, 'ProcessPoolExecutor', again)
+    assert explorer.nets()['resnet18']['layers']
+    used = {f.stem for f in explorer.sources('models', 'cost', 'resblock')}
+    assert {'resnet', 'relatives', 'layers', 'explorer'} <= used and 'cli' not in used
+    monkeypatch.setattr(explorer, 'version', lambda name: '0')
+    with pytest.raises(RuntimeError, match='again'): explorer.nets()
 
 
 def test_a_chapter_leads_on_and_out(site):
@@ -224,7 +311,8 @@ def test_a_notebook_of_three_modules(tmp_path):
     for name in ('pyproject.toml', 'settings.ini'): shutil.copy(ROOT/name, tmp_path)
     shutil.copytree(ROOT/'docs', docs)
     for name in ('explorer', 'course_map'):
-        (docs/'_ext'/f'{name}.py').write_text('FILES = []\ndef page(): return "No nets here"')
+        (docs/'_ext'/f'{name}.py').write_text(
+            'FILES = []\ndef number(stem): return stem[:2]\ndef page(): return "No nets here"')
     for page in docs.glob('*.md'): page.write_text(f'# {page.stem}')
     package.mkdir()
     for name in ('__init__', '_nbdev'): shutil.copy(ROOT/'resnet_course'/f'{name}.py', package)
@@ -255,8 +343,17 @@ def test_a_notebook_of_three_modules(tmp_path):
 
 
 def test_results_show_every_record(site):
+    "In a table; in the chart and among the curves if it was a training; notes are folded"
     html = (site/'docs'/'results.html').read_text()
-    assert all(f.relative_to(ROOT).as_posix() in html for f in (ROOT/'results').rglob('*.json'))
+    curves = json.loads(re.search(r'id="curves-data" type="application/json">(.*?)</script>', html, re.S)[1])
+    chart = re.search('<figure class="records.*?</figure>', html, re.S)[0]
+    for file in (ROOT/'results').rglob('*.json'):
+        assert file.relative_to(ROOT).as_posix() in html
+        record = json.loads(file.read_text())
+        trained = {run.get('variant', '') for run in record['runs'] if 'accuracy' in (run.get('history') or [{}])[-1]}
+        assert len([c for c in curves if c['record']==record['name']])==len(trained), file
+        if record['note']: assert f'<dt>Note</dt><dd>{escape(record["note"])}</dd>' in html
+    assert chart.count('<svg')==2 and chart.count('<circle') > 60
 
 
 KINDS = 'nbs', 'docs', 'resnet_course'  # folders of pages
@@ -281,6 +378,25 @@ LOOKS = """known => {  // mark an element of each look of text that is not known
 }"""
 THEME = 'theme => document.documentElement.dataset.theme = theme'
 AXE = '([context, options]) => axe.run(context || document, options).then(found => found.violations)'
+READS = """() => {  // how a page reads on a desk: code in small letters or cut off, and the letters of a line of prose
+  const small = [], lines = [0, 0]
+  for (const e of document.querySelectorAll('article pre')) {
+    if (!e.checkVisibility()) continue
+    if (parseFloat(getComputedStyle(e).fontSize) < 14) small.push('small: ' + e.textContent.slice(0, 60))
+    if (e.scrollWidth > e.clientWidth + 1) small.push('cut off: ' + e.textContent.slice(0, 60))
+  }
+  for (const e of document.querySelectorAll('article section > p')) {
+    const n = Math.round(e.clientHeight / parseFloat(getComputedStyle(e).lineHeight))
+    if (n > 3) { lines[0] += e.textContent.length; lines[1] += n - .5 }  // the last line ends somewhere
+  }
+  return [small, lines]
+}"""
+MOVES = """window.moved = [0]; new PerformanceObserver(list => list.getEntries().forEach(e => {
+  moved[0] += e.value
+  moved.push(...e.sources.map(s => s.node?.className || s.node?.textContent.slice(0, 60)))
+})).observe({type: 'layout-shift', buffered: true})"""
+CUT = """() => [...document.querySelectorAll('article :is(.scroll, .pst-scrollable-table-container):has(table.rows)')]
+  .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.trim().slice(0, 60))"""
 PLAIN = """marked => {  // code without the thousands of words that make its colours, of which all has been said
   for (const pre of document.querySelectorAll('.highlight pre'))
     if (marked || !pre.querySelector('[data-look]')) pre.textContent = pre.textContent
@@ -290,7 +406,8 @@ PLAIN = """marked => {  // code without the thousands of words that make its col
 @needs_browser
 @pytest.mark.parametrize('kind', [*KINDS, 'others'])
 def test_every_page_in_the_browser(site, page, kind):
-    """No error, no failed request, none to elsewhere, nothing wider than the window on a phone, a tablet and a desk;
+    """No error, no failed request, none to elsewhere, nothing that moves while it loads, nothing wider than the window
+    on a phone, a tablet and a desk, nor a wide table on a phone; code in full, prose in lines that can be read;
     axe-core finds nothing, nor, in light and dark, any look of text with too little contrast"""
     from axe_playwright_python.sync_playwright import Axe
     axe,faults,where,known = Axe().axe_script,[],'',[]
@@ -306,14 +423,22 @@ def test_every_page_in_the_browser(site, page, kind):
             faults.append(f"{where}: {v['id']}: {v['nodes'][0]['html'][:150]}")
 
     page.on('request', asked)
+    page.add_init_script(MOVES)
+    letters,lines = 0,0
     def kind_of(file): return parts[0] if (parts := file.relative_to(site).parts)[0] in KINDS else 'others'
     for i, file in enumerate(f for f in pages(site) if kind_of(f) == kind):
         where = file.relative_to(site)
         page.goto(file.as_uri())
-        for width in (360, 768, 1366):
+        moved,*what = page.evaluate('moved')
+        if moved > .1: faults.append(f'{where}: moves by {moved:.2f} while it loads: {what}')
+        for width in (360, 768, 1920, 1366):
             page.set_viewport_size({'width': width, 'height': 900})
             wide = page.evaluate('document.documentElement.scrollWidth')
             if wide > width: faults.append(f'{where}: {wide} px wide in a window of {width}')
+            if width==360: faults += [f'{where}: a table that must be scrolled: {t}' for t in page.evaluate(CUT)]
+        found,(n, rows) = page.evaluate(READS)
+        faults += [f'{where}: {fault}' for fault in found]
+        letters,lines = letters+n,lines+rows
         if kind == 'resnet_course' and i%5: continue  # all are made by one template
         page.evaluate(axe)
         for theme in ('dark', 'light'):
@@ -326,6 +451,7 @@ def test_every_page_in_the_browser(site, page, kind):
                 check('[data-look]', runOnly=COLOURS)
         page.evaluate(PLAIN, True)
         check(rules={rule: {'enabled': False} for rule in COLOURS})
+    if kind=='nbs' and not 65 <= letters/lines <= 75: faults.append(f'{letters/lines:.0f} letters in a line of prose')
     assert not faults, '\n'.join(faults)
 
 
@@ -352,6 +478,55 @@ def test_search(site, page):
     page.wait_for_selector('#search-results .search a')
     links = page.eval_on_selector_all('#search-results .search a', 'links => links.map(a => a.getAttribute("href"))')
     assert {re.split('[?#]', link)[0] for link in links}=={f'nbs/{stem}.html'}
+
+
+QUERIES = [  # what people type, and the page that is first; an empty word: the first but for the glossary
+    ('skip connection', 'nbs/05_resblock'), ('bottleneck', 'nbs/06_bottleneck'), ('label smoothing', 'docs/results'),
+    ('fit_one_cycle', 'nbs/08_training'), ('transfer learning', 'nbs/18_reuse'), ('grad-cam', 'nbs/20_look_inside'),
+    ('my own photos', 'nbs/19_your_photographs'), ('overfitting', 'nbs/15_clinic'), ('ONNX', 'nbs/21_ship_it'),
+    ('receptive field', 'nbs/07_resnet'), ('install', 'docs/install'), ('progressive resizing', 'nbs/09_progressive_resizing')]
+
+
+@needs_browser
+def test_search_finds_what_people_type(site, page):
+    "From a disk: the order; from a server: excerpts as well, which quote the text and no menu"
+    def links():
+        page.wait_for_selector('#search-results .search-summary:has-text("found")')
+        return page.eval_on_selector_all('#search-results .search a', 'all => all.map(a => a.getAttribute("href"))')
+
+    faults = []
+    for query, first in QUERIES:
+        page.goto(f'{(site/"search.html").as_uri()}?q={query}')
+        found = [re.split(r'\.html', link)[0] for link in links()]
+        if found[:1]!=[first]: faults.append((query, found[:4]))
+    assert not faults
+    assert 'titles alone' in page.inner_text('main')
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.goto(f'http://127.0.0.1:{server.server_port}/search.html?q=skip+connection')
+        page.wait_for_selector('#search-results p.context')
+        excerpts = page.locator('#search-results p.context').all_inner_texts()
+        server.shutdown()
+    assert any('skip' in text.lower() for text in excerpts)
+    assert not [text for text in excerpts if re.search('Open in Colab|Contents|min to read|Print to PDF', text)]
+
+
+@needs_browser
+def test_curves_are_compared(site, page):
+    "By epoch and by second, from the keyboard, and in words"
+    page.goto((site/'docs'/'results.html').as_uri())
+    runs = json.loads((ROOT/'results'/'laptop.json').read_text())['runs']
+    last = [100*run['history'][-1]['accuracy'] for run in runs]
+    seconds = median(sum(e['seconds'] for e in run['history']) for run in runs)
+    said = f'{mean(last):.1f}% (seeds {min(last):.1f} to {max(last):.1f}) after '
+    assert f'The laptop recipe: {said}{seconds:.0f} s' in page.inner_text('#curves ul')
+    page.get_by_role('combobox', name='By').focus()
+    page.keyboard.press('ArrowDown')
+    assert f'{said}25 epochs' in page.inner_text('#curves ul')
+    assert page.locator('#curves path.band').count()==3
+    for n in (1, 2): page.get_by_label(f'Training {n}').select_option('none')
+    page.get_by_label('Measure').select_option('training loss')
+    assert page.locator('#curves path.band').count()==1 and '%' not in page.inner_text('#curves ul')
 
 
 @needs_browser

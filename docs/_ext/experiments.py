@@ -5,9 +5,26 @@ from itertools import groupby
 from pathlib import Path
 from statistics import mean, median, stdev
 
+import charts
+
 RESULTS = Path(__file__).resolve().parent.parent.parent/'results'
 # experiments, then the benchmarks in a folder of theirs
 FILES = sorted(RESULTS.rglob('*.json'), key=lambda f: (len(f.parts), f))
+TITLES = {  # short ones; a record without says in full what it is
+    '128px-book': "ResNet-18 at 128 px, the book's way", '128px-fast': 'ResNet-18 at 128 px, the fast way',
+    '64px-book': "ResNet-18 at 64 px, the book's way", '64px-fast': 'ResNet-18 at 64 px, the fast way',
+    '64px-tricks': 'One trick at a time', 'families-64px': 'Other families, one recipe',
+    'googlenet-64px': 'GoogLeNet and its extra heads', 'heads-64px': 'Three heads on one body',
+    'laptop': 'The laptop recipe', 'plain-and-residual-64px': 'Plain and residual nets',
+    'recipe-64px': "The residual paper's recipe", 'resnet18-128px-5epochs': "The book's recipe, first run",
+    'resnet18-64-96-128px-5epochs': 'Growing images', 'shortcuts-64px': 'Three shortcuts',
+    'epoch': 'Speed of a whole epoch', 'gpu-best-128': 'GPU: our best at 128 px', 'gpu-book': "GPU: the book's recipes",
+    'gpu-command': 'GPU: the command', 'gpu-ours': "GPU: the book's nets, our way",
+    'gpu-resnet50-224': 'GPU: ResNet-50 up to 224 px', 'gpu_check': 'GPU: what the fast path does',
+    'imagenette': 'The weights that the package brings', 'input': 'Speed of loaders',
+    'laptop-confirm': 'The laptop recipe, confirmed', 'laptop-screen': 'The laptop recipe, searched',
+    'memory': 'Peak memory', 'overhead': "What fastai's Learner adds", 'step': 'Speed of a training step',
+    'in20_trust': 'How far to trust the weights'}
 
 
 def strip(values, low, high):
@@ -77,6 +94,7 @@ def experiment(file):
     trained = all('accuracy' in (run.get('history') or [{}])[-1] for run in r['runs'])
     m,data = r['machine'],r['data']
     facts = {
+        **({'Note': escape(r['note'])} if r['note'] else {}),
         'Command': f"<code>{escape(r['command'])}</code>",
         **({'Recipe': recipe(r['recipe'])} if 'recipe' in r else {}),
         'Images': escape(f"{data['source']}: {data['train']:,} to train on, {data['val']:,} held out; {data['copy']}"),
@@ -88,9 +106,11 @@ def experiment(file):
         'Record': f"<code>results/{file.relative_to(RESULTS).as_posix()}</code>"}
     facts = ''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in facts.items())
     numbers = table(*(accuracies(r['runs'], r['name']) if trained else measurements(r['runs'])))
-    note = f"\n\n*{r['note']}*" if r['note'] else ''
-    return (f"## {r['name']}\n\n{r['what']}.\n\n{numbers}{note}\n\n"
+    return (f"(record-{file.stem})=\n## {TITLES.get(r['name'], r['what'])}\n\n{r['what']}.\n\n{numbers}\n\n"
             f'<details><summary>How it was measured</summary><dl class="facts">{facts}</dl></details>')
 
 
-def page(): return '\n\n'.join(map(experiment, FILES))
+def page():
+    records = [(TITLES.get(r['name'], r['what']), r) for r in (json.loads(f.read_text()) for f in FILES)]
+    start = f'{charts.chart(records)}\n\n## Compare two or three\n\n{charts.comparer(records)}'
+    return '\n\n'.join([start, *map(experiment, FILES)])

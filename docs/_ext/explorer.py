@@ -1,6 +1,12 @@
 "The architecture explorer: `cost_table` of every net when the site is built, as a table and as data for explorer.js"
+import hashlib
 import json
+import re
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 SIZES = (64, 97, 128, 224)  # pixels
 WIDTHS = (32, 64, 128)  # channels of the stem, for the nets that take a width
@@ -40,21 +46,40 @@ def one_net(name):
         for size in SIZES:
             table = cost_table(model, size)
             layers = table.iloc[:-1]
-            sizes[size] = {'output': layers['output'].tolist(), 'memory': layers['memory KB'].tolist(),
+            sizes[str(size)] = {'output': layers['output'].tolist(), 'memory': layers['memory KB'].tolist(),
                            'MACs': layers['MACs'].tolist(), 'total': totals(table)}
-            if basic: sizes[size]['basic'] = totals(cost_table(basic, size))
+            if basic: sizes[str(size)]['basic'] = totals(cost_table(basic, size))
         net['layers'] = layers[['layer', 'kind']].values.tolist()
-        net['widths'][width] = {'params': layers['params'].tolist(), 'sizes': sizes}
+        net['widths'][str(width)] = {'params': layers['params'].tolist(), 'sizes': sizes}
     return net
 
 
+def sources(*modules):
+    "The files of modules of the package and of all that they import from it"
+    todo,found = list(modules),{}
+    while todo:
+        if (name := todo.pop()) in found: continue
+        found[name] = ROOT/'resnet_course'/f'{name}.py'
+        todo += re.findall(r'^\s*from \.(\w+) import', found[name].read_text(), re.M)
+    return [Path(__file__), *(found[name] for name in sorted(found))]
+
+
 def nets():
+    "Of all names: half of a build's time, so kept in `_build` until a file that they are made from changes"
+    from resnet_course.files import write_whole
     from resnet_course.models import MODELS
-    with ProcessPoolExecutor() as pool: return dict(zip(MODELS, pool.map(one_net, MODELS), strict=True))
+    made_from = [version('torch').encode(), *(f.read_bytes() for f in sources('models', 'cost', 'resblock'))]
+    kept = ROOT/'_build'/'kept'/f"nets-{hashlib.sha256(b'|'.join(made_from)).hexdigest()[:16]}.json"
+    if not kept.exists():
+        with ProcessPoolExecutor() as pool: found = dict(zip(MODELS, pool.map(one_net, MODELS), strict=True))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for old in kept.parent.glob('nets-*.json'): old.unlink(missing_ok=True)
+        write_whole(kept, json.dumps(found, separators=(',', ':')).encode())
+    return json.loads(kept.read_text())
 
 
 def page():
-    data,(size,width) = nets(),SHOWN
+    data,(size,width) = nets(),map(str, SHOWN)
     rows = []
     for name, net in data.items():
         params,macs,memory = net['widths'][width if width in net['widths'] else '']['sizes'][size]['total']

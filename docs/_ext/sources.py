@@ -13,14 +13,17 @@ from sphinx.addnodes import pending_xref
 import course_map
 import explorer
 import experiments
+import front
 from resnet_course.claims import Claim
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = sorted((ROOT/'resnet_course').glob('[a-z]*.py'))
-# what stands at `<!-- made when the site is built -->`, and the files it is made from
+PLACE = '<!-- made when the site is built -->'
+# what stands there, and the files it is made from
 MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
+        'docs/install': (front.install, [ROOT/'README.md']),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
-CLOSER = 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
+CLOSER = 'docs/install', 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
 TOC = '```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```'
 
 
@@ -95,7 +98,8 @@ def notebook(docname, text):
     what = re.search(r'^> (.*)', first, re.M)
     if what: nb['metadata']['myst'] = {'html_meta': {'description': what[1].replace('`', '')}}
     if docname=='index':
-        nb['cells'].append({'cell_type': 'markdown', 'id': 'contents', 'metadata': {}, 'source': contents()})
+        said = f'{front.home(nb["cells"])}\n\n{contents()}'
+        nb['cells'] = [{'cell_type': 'markdown', 'id': 'home', 'metadata': {}, 'source': said}]
     elif (number := chapter(Path(docname).name)) is not None:
         nb['cells'][0]['source'] = first.replace('# ', f'# {number}. ', 1)
     return json.dumps(nb)
@@ -192,12 +196,13 @@ def read(app, docname, source):
     "What is read now; what the page follows besides is noted, so that it is made again when that changes"
     path = app.env.doc2path(docname)
     if path.suffix=='.ipynb': source[0] = notebook(docname, source[0])
+    for file in (*course_map.FILES, *experiments.FILES) if docname=='index' else (): app.env.note_dependency(str(file))
     if path.suffix=='.py':
         source[0] = api(docname, source[0])
         app.env.note_dependency(str(ROOT/'nbs'/f'{built_in(path.stem)}.ipynb'))
-    if docname in MADE:
+    if docname in MADE and PLACE in source[0]:
         make,follows = MADE[docname]
-        source[0] = source[0].replace('<!-- made when the site is built -->', make())
+        source[0] = source[0].replace(PLACE, make())
         for file in follows: app.env.note_dependency(str(file))
 
 
