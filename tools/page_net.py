@@ -3,7 +3,7 @@
 usage: python tools/page_net.py MODEL FILE.js     FILE.js: say docs/_static/digits-net.js; it becomes pageNets.digits
 
 The net that docs/_static/digits-net.js holds:
-    resnet-course train --data digits --width 8 --presize 128 --size 128 --epochs 12 --out runs/digits
+    resnet-course train --data digits --width 8 --presize 128 --size 128 --epochs 20 --out runs/digits
     python tools/page_net.py runs/digits/model.safetensors docs/_static/digits-net.js
 """
 import argparse
@@ -42,7 +42,7 @@ def rounded(
         if isinstance(m, (nn.Conv2d, nn.Linear)):
             step = steps(m.weight)
             m.weight.copy_((m.weight/step).round()*step)
-    return net
+    return net.eval()
 
 
 def steps(w): return (w.abs().flatten(1).amax(1)/127).clamp(min=1e-12).view(-1, *[1]*(w.ndim-1))
@@ -88,16 +88,19 @@ def graph(net):
 
 def page_net(
     model, # Net in evaluation mode
-    **about, # What the page shall know besides, e.g. `classes`
+    **spec, # What else is known of it, as in its model file
 ):
     "A net as a value that JSON can hold; weights are channel out, row, column, channel in"
+    mean, sd = imagenet_stats
+    about = {k: v for k, v in spec.items() if k in ('net', 'net_options', 'classes', 'size', 'presize', 'valid_scale')}
     nodes, own = graph(rounded(model))
     whole, parts = bytearray(), []
     for w, b in own:
         whole += (w/steps(w)).round().to(torch.int8).permute(0, 2, 3, 1).contiguous().detach().numpy().tobytes()
         parts += [steps(w).flatten(), b]
     numbers = torch.cat(parts).detach().float().numpy().astype('<f4').tobytes()
-    return {**about, 'nodes': nodes, 'weights': base64.b64encode(whole).decode(), 'numbers': base64.b64encode(numbers).decode()}
+    return {**about, 'mean': mean, 'sd': sd, 'nodes': nodes,
+            'weights': base64.b64encode(whole).decode(), 'numbers': base64.b64encode(numbers).decode()}
 
 
 def script(name, net): return f'(globalThis.pageNets ??= {{}})[{json.dumps(name)}] = {json.dumps(net, separators=(",", ":"))}\n'
@@ -109,10 +112,7 @@ def main():
     parser.add_argument('to', type=Path)
     args = parser.parse_args()
     model, spec = load_model(args.model)
-    mean, sd = imagenet_stats
-    net = page_net(model, net=spec['net'], options=spec['net_options'], classes=spec['classes'], size=spec['size'],
-                   presize=spec['presize'], mean=mean, sd=sd)
-    args.to.write_text(script(args.to.stem.removesuffix('-net'), net))
+    args.to.write_text(script(args.to.stem.removesuffix('-net'), page_net(model, **spec)))
 
 
 if __name__ == '__main__': main()

@@ -20,7 +20,7 @@ MODULES = sorted((ROOT/'resnet_course').glob('[a-z]*.py'))
 # what stands at `<!-- made when the site is built -->`, and the files it is made from
 MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
-CLOSER = 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
+CLOSER = 'docs/map', 'docs/play', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
 TOC = '```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```'
 
 

@@ -98,8 +98,16 @@ function pool(x, node) {
   return out
 }
 
-const each = (x, f) => ({...x, data: x.data.map(f)})
-const sum = (a, b) => each(a, (v, i) => v + b.data[i])
+function relu(x) {
+  const out = empty(x.c, x.h, x.w)
+  for (let i = 0; i < out.data.length; i++) out.data[i] = x.data[i] > 0 ? x.data[i] : 0
+  return out
+}
+function sum(a, b) {
+  const out = empty(a.c, a.h, a.w)
+  for (let i = 0; i < out.data.length; i++) out.data[i] = a.data[i] + b.data[i]
+  return out
+}
 function mean(x) {
   const out = empty(x.c, 1, 1)
   for (let i = 0; i < x.data.length; i++) out.data[i%x.c] += x.data[i]/(x.h*x.w)
@@ -108,7 +116,7 @@ function mean(x) {
 
 // Node by node, with a pause after each for whoever does not want to wait for the last; `out` and `alone` name blocks
 function* steps(net, image, {out = new Set(), alone = new Set()} = {}) {
-  const maps = [], relu = x => each(x, v => v > 0 ? v : 0)
+  const maps = []
   for (const node of net.nodes) {
     const [a, b] = (node.from ?? []).map(i => maps[i])
     // the first of a block's sum are its convolutions, the second its shortcut
@@ -132,7 +140,7 @@ function classMap(net, maps, label) {
   const x = maps[pooled.from[0]], out = empty(1, x.h, x.w)
   for (let i = 0; i < x.data.length; i++)
     out.data[Math.floor(i/x.c)] += last.weight[label*x.c + i%x.c]*x.data[i]/(x.h*x.w)
-  return each(out, v => Math.max(v, 0))
+  return relu(out)
 }
 
 // The maps at the end of each part: stem, group1, ...
