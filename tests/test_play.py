@@ -1,4 +1,5 @@
 "What plays in the pages of the site, used in a browser as a reader uses it, and compared with PyTorch"
+import base64
 import json
 import math
 import re
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import test_site
 import torch
+import torch.nn.functional as F
 from conftest import ROOT
 from PIL import Image
 from torch import nn
@@ -17,13 +19,15 @@ from resnet_course.models import create_model
 from resnet_course.resblock import conv_shortcut
 from resnet_course.resnet import ResNet, conv_stem
 
-sys.path.insert(0, str(ROOT/'tools'))
-from page_net import page_net, rounded, script
+sys.path[:0] = [str(ROOT/'tools'), str(ROOT/'docs'/'_ext')]
+from guess import ANSWERS, ASKS  # noqa: E402
+from page_net import page_net, rounded  # noqa: E402
 
 pytestmark = [pytest.mark.slow, test_site.needs_browser]
 site, browser = test_site.site, test_site.browser
 THEME = 'theme => document.documentElement.dataset.theme = theme'
-AXE = '() => axe.run({exclude: ['#pst-back-to-top']}, {resultTypes: ["violations"], preload: false}).then(r => r.violations.map(v => [v.id, v.nodes[0].html]))'
+AXE = """include => axe.run({include, exclude: ['#pst-back-to-top']}, {resultTypes: ['violations'], preload: false})
+  .then(found => found.violations.map(v => [v.id, v.nodes[0].html]))"""
 
 
 class Played:
@@ -32,11 +36,14 @@ class Played:
         self.faults, self.page = [], context.new_page()
         self.page.on('console', lambda m: self.faults.append(m.text) if m.type == 'error' else None)
         self.page.on('pageerror', lambda e: self.faults.append(str(e)))
-        self.page.on('request', lambda r: self.faults.append(r.url) if r.url[:5] not in ('file:', 'data:', 'blob:') else None)
+        def asked(r):
+            if r.url[:5] not in ('file:', 'data:', 'blob:'): self.faults.append(r.url)
+
+        self.page.on('request', asked)
         self.page.goto(file.as_uri())
 
-    def looks(self):
-        "Nothing wider than the window, nothing that axe finds, light and dark"
+    def looks(self, *parts):
+        "Nothing wider than the window, nothing that axe finds in the page or in some parts of it, light and dark"
         from axe_playwright_python.sync_playwright import Axe
         for width in (1920, 1366, 768, 360):
             self.page.set_viewport_size({'width': width, 'height': 900})
@@ -45,7 +52,7 @@ class Played:
         self.page.evaluate(Axe().axe_script)
         for theme in ('dark', 'light'):
             self.page.evaluate(THEME, theme)
-            self.faults += [f'{theme}: {found}' for found in self.page.evaluate(AXE)]
+            self.faults += [f'{theme}: {found}' for found in self.page.evaluate(AXE, parts or ['html'])]
         self.page.set_viewport_size({'width': 1366, 'height': 900})
         assert not self.faults, self.faults
 
@@ -69,8 +76,13 @@ def said(page, id): return page.inner_text(f'{id} .play-answer strong')
 
 RUN = """([net, x, side, edit, label]) => {
   net = typeof net == 'string' ? loadNet(pageNets[net]) : loadNet(net)
-  const sets = Object.fromEntries(Object.entries(edit).map(([k, v]) => [k, new Set(v)])), image = {data: Float32Array.from(x), c: 3, h: side, w: side}
-  const times = [], timed = () => { const t = performance.now(), m = run(net, image, sets); times.push(performance.now() - t); return m }
+  const sets = Object.fromEntries(Object.entries(edit).map(([k, v]) => [k, new Set(v)]))
+  const image = {data: Float32Array.from(x), c: 3, h: side, w: side}, times = []
+  const timed = () => {
+    const began = performance.now(), maps = run(net, image, sets)
+    times.push(performance.now() - began)
+    return maps
+  }
   const maps = timed()
   if (side > 64) { timed(); timed() }
   return {y: [...maps.at(-1).data], cam: [...classMap(net, maps, label).data], ms: Math.min(...times)}
@@ -154,10 +166,11 @@ def test_a_photograph(opened, tmp_path):
     assert page.locator('#play-photos .play-parts figure').count() == 5
     before = page.inner_text('#play-photos .play-bars')
     page.get_by_role('button', name='skip of group3.1').last.click()
-    page.wait_for_function('before => document.querySelector("#play-photos .play-bars").innerText != before', arg=before)
+    bars = 'document.querySelector("#play-photos .play-bars").innerText'
+    page.wait_for_function(f'before => {bars} != before', arg=before)
     assert '1 without skip' in page.inner_text('#play-photos .play-blocks')
     page.locator('#play-photos').get_by_role('button', name='All whole').click()
-    page.wait_for_function('before => document.querySelector("#play-photos .play-bars").innerText == before', arg=before)
+    page.wait_for_function(f'before => {bars} == before', arg=before)
     Image.new('RGB', (90, 60), 'green').save(tmp_path/'lawn.png')
     page.set_input_files('#photo-file', tmp_path/'lawn.png')
     page.wait_for_selector('#play-photos [aria-label="lawn.png, as the net is shown it"]')
@@ -169,7 +182,8 @@ def test_a_photograph(opened, tmp_path):
 # The digits
 
 def arc(x, y, rx, ry, a, b, n=14):
-    return [(x+rx*math.cos(math.radians(a+(b-a)*i/n)), y+ry*math.sin(math.radians(a+(b-a)*i/n))) for i in range(n+1)]
+    angles = [math.radians(a+(b-a)*i/n) for i in range(n+1)]
+    return [(x+rx*math.cos(t), y+ry*math.sin(t)) for t in angles]
 
 
 DRAWN = [  # twenty digits as a hand draws them, in a box of 100; nothing was tuned on them
@@ -186,7 +200,8 @@ DRAWN = [  # twenty digits as a hand draws them, in a box of 100; nothing was tu
     (7, [[(24, 16), (74, 14), (46, 90)]]), (7, [[(26, 18), (72, 16), (48, 90)], [(38, 54), (70, 50)]]),
     (8, [[*arc(50, 32, 16, 18, 90, 450), *arc(50, 68, 20, 20, -90, 270)]]),
     (8, [[(68, 22), *arc(48, 30, 18, 16, -40, -200), (60, 58), *arc(48, 70, 20, 18, -30, 190), (66, 28)]]),
-    (9, [[*arc(48, 34, 20, 20, -10, -370), (66, 40), (60, 90)]]), (9, [[*arc(52, 30, 18, 18, 0, -360), (70, 56), *arc(48, 64, 22, 26, 0, 140)]])]
+    (9, [[*arc(48, 34, 20, 20, -10, -370), (66, 40), (60, 90)]]),
+    (9, [[*arc(52, 30, 18, 18, 0, -360), (70, 56), *arc(48, 64, 22, 26, 0, 140)]])]
 
 
 DRAW = """strokes => {  // all at once: a mouse that is moved by hand waits for each picture
@@ -230,7 +245,8 @@ def test_a_digit_drawn_with_keys(opened):
     page.focus('.play-pad')
     page.keyboard.press('Delete')
     for key in [*['ArrowUp']*9, 'ArrowLeft', 'Space', *['ArrowDown']*18, 'Space', 'ArrowRight']: page.keyboard.press(key)
-    page.wait_for_function('document.querySelector("#play-digits [role=status].visually-hidden").textContent.startsWith("1, ")')
+    spoken = '#play-digits [role=status].visually-hidden'
+    page.wait_for_function('spoken => document.querySelector(spoken).textContent.startsWith("1, ")', arg=spoken)
     assert said(page, '#play-digits') == '1'
 
 
@@ -239,7 +255,7 @@ def test_what_survives(opened):
     page = opened('docs/play').page
     def count():
         page.get_by_role('button', name='Read 100').click()
-        page.wait_for_function('/It reads \\d+ of 100/.test(document.querySelector("#play-digits .play-blocks").innerText)')
+        page.wait_for_selector('text=/It reads \\d+ of 100/')
         return int(re.search(r'It reads (\d+) of 100', page.inner_text('#play-digits .play-blocks'))[1])
 
     assert count() >= 96
@@ -265,7 +281,87 @@ def test_digits_are_enlarged_as_the_course_does(opened, site):
         assert abs(np.array(ours)-theirs).max() <= 1  # Pillow rounds twice
 
 
-def test_the_page_looks_right(opened): opened('docs/play').looks()
+# Chapter 1's kernel
+
+def test_the_kernel_of_chapter_1(opened):
+    "Dragged, moved with keys, edited, with stride and padding: nine products and a sum, as PyTorch has them"
+    page = opened('nbs/01_conv_layer').page
+    grey = torch.frombuffer(bytearray(base64.b64decode(page.get_attribute('#play-conv', 'data-photo'))), dtype=torch.uint8)
+    grey, kernel = grey.view(80, 100)/255, torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1.]])
+    def same(y, x, **kw):
+        sums = F.conv2d(grey[None, None], kernel[None, None], **kw)[0, 0]
+        said = page.inner_text('#play-conv')
+        assert f'80x100 pixels, the new picture {len(sums)}x{len(sums[0])}' in said
+        assert abs(float(re.search(r'Their sum: (.*)', said)[1])-sums[y, x]) < .0051, (y, x)
+        shown = [float(t.split()[-1]) for t in page.locator('.conv-products span').all_inner_texts()]
+        assert abs(sum(shown)-sums[y, x]) < .05
+
+    photo = page.locator('#play-conv canvas').first
+    photo.scroll_into_view_if_needed()
+    box, zoom = photo.bounding_box(), photo.bounding_box()['width']/100
+    page.mouse.move(box['x']+10.5*zoom, box['y']+10.5*zoom)
+    page.mouse.down()
+    page.mouse.move(box['x']+21.5*zoom, box['y']+31.5*zoom)
+    page.mouse.up()
+    same(30, 20)
+    photo.focus()
+    for key in ('ArrowUp', 'ArrowUp', 'ArrowLeft'): page.keyboard.press(key)
+    same(28, 19)
+    page.fill('[aria-label="kernel, row 2, column 3"]', '5')
+    kernel[1, 2] = 5
+    same(28, 19)
+    page.select_option('#conv-padding', '1')
+    same(28, 19, padding=1)
+    page.select_option('#conv-stride', '2')
+    same(28, 19, padding=1, stride=2)
+    for _ in range(30): page.keyboard.press('Tab')  # keys are not caught outside
+    page.select_option('#conv-preset', 'sharpen')
+    kernel = torch.tensor([[0, -1, 0], [-1, 5, -1], [0, -1, 0.]])
+    same(28, 19, padding=1, stride=2)
+
+
+# Guess first
+
+def asked():
+    "The cells of each chapter that wait for a guess"
+    found = {}
+    for stem, file in test_site.CHAPTERS.items():
+        cells = [c for c in json.loads(file.read_text())['cells'] if c['cell_type'] == 'code']
+        ids = [c['id'] for c in cells if ASKS.search(''.join(c['source']))]
+        if ids: found[stem] = ids
+    return found
+
+
+def test_each_guess_has_an_answer_behind_it():
+    assert {stem: list(answers) for stem, answers in ANSWERS.items()} == asked()
+    for stem, answers in ANSWERS.items():
+        order = [c['id'] for c in json.loads(test_site.CHAPTERS[stem].read_text())['cells']]
+        assert all(order.index(guess) < order.index(answer) for guess, answer in answers.items()), stem
+
+
+def test_a_guess_is_kept_and_shown_beside_the_answer(opened):
+    "In this browser only, past a reload; so is which chapters have been read; until all of it is forgotten"
+    page = opened('nbs/01_conv_layer').page
+    assert not page.is_visible('p.guessed')
+    page.get_by_label("Your guess: 'blurred', 'vertical'").fill('<b>only the vertical</b>')
+    page.keyboard.press('Enter')
+    assert 'in this browser only' in page.inner_text('form.guess [role=status] >> nth=0')
+    page.click('text=I have read this chapter')
+    page.reload()
+    assert page.inner_text('p.guessed >> visible=true') == 'You guessed: <b>only the vertical</b>'
+    behind = page.locator('p.guessed:not([hidden])').evaluate('place => place.nextElementSibling.textContent')
+    assert behind.startswith('Vertical it is')
+    assert page.get_by_role('button', name='You have read this chapter').get_attribute('aria-pressed') == 'true'
+    page = opened('docs/map').page
+    assert re.search(r'1 of \d+ chapters read, guesses kept: 1', page.inner_text('#progress'))
+    page.click('text=Forget all of it')
+    assert '0 of' in page.inner_text('#progress') and page.evaluate('localStorage.length') < 9
+    assert page.evaluate("localStorage.getItem('resnet_course')") is None
+
+
+@pytest.mark.parametrize('name, parts', [
+    ('docs/play', []), ('docs/map', []), ('nbs/01_conv_layer', ['.play', 'form.guess', '.guessed', '.chapter-done'])])
+def test_the_page_looks_right(opened, name, parts): opened(name).looks(*parts)
 
 
 def test_without_javascript(site, browser):

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from fastai.vision.core import imagenet_stats
 from torch import nn
-from torch.fx import symbolic_trace
 from torch.fx.experimental.optimization import fuse
 
 from resnet_course.model_files import load_model
@@ -55,8 +54,9 @@ def layer(m, own):
         own.append((w, torch.zeros(len(w)) if m.bias is None else m.bias))
         if isinstance(m, nn.Linear): return dict(op='linear', ni=w.shape[1], nf=len(w))
         if m.groups > 1 or one(m.dilation) > 1 or m.padding_mode != 'zeros':
-            raise ValueError(f"{m} is grouped, dilated or padded with no zeros; the page's engine knows plain ones only")
-        return dict(op='conv', ni=w.shape[1], nf=len(w), ks=one(m.kernel_size), stride=one(m.stride), pad=one(m.padding))
+            raise ValueError(f"{m} is grouped, dilated or not padded with zeros; the page's engine knows plain ones only")
+        sizes = dict(ks=one(m.kernel_size), stride=one(m.stride), pad=one(m.padding))
+        return dict(op='conv', ni=w.shape[1], nf=len(w), **sizes)
     if isinstance(m, (nn.MaxPool2d, nn.AvgPool2d)) and one(getattr(m, 'dilation', 1)) == 1:
         op = 'max' if isinstance(m, nn.MaxPool2d) else 'avg'
         return dict(op=op, ks=one(m.kernel_size), stride=one(m.stride), pad=one(m.padding), ceil=m.ceil_mode)
@@ -67,7 +67,7 @@ def layer(m, own):
 
 
 def graph(net):
-    "Nodes in the order in which they are computed, each with what it is made `from`, and the weights of those that have some"
+    "Nodes in the order in which they are computed, each with what it is made `from`; weights of those that have some"
     modules, nodes, place, own = dict(net.named_modules()), [], {}, []
     for node in net.graph.nodes:
         sources = [place[a] for a in node.all_input_nodes]
@@ -82,7 +82,8 @@ def graph(net):
         else:
             block = [path for path, _ in (node.meta.get('nn_module_stack') or {}).values()] if not name else []
             place[node] = len(nodes)
-            nodes.append({**made, 'name': name or (block[-1] if block else ''), **({'from': sources} if sources else {})})
+            name = name or (block[-1] if block else '')
+            nodes.append({**made, 'name': name, **({'from': sources} if sources else {})})
     return nodes, own
 
 
@@ -103,7 +104,8 @@ def page_net(
             'weights': base64.b64encode(whole).decode(), 'numbers': base64.b64encode(numbers).decode()}
 
 
-def script(name, net): return f'(globalThis.pageNets ??= {{}})[{json.dumps(name)}] = {json.dumps(net, separators=(",", ":"))}\n'
+def script(name, net):
+    return f'(globalThis.pageNets ??= {{}})[{json.dumps(name)}] = {json.dumps(net, separators=(",", ":"))}\n'
 
 
 def main():

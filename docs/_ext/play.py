@@ -1,4 +1,4 @@
-"What plays in the pages: which scripts a page asks for, what they need of the course, and the weights they load by a click"
+"What plays in the pages: the scripts of each, what they need of the course, and the weights that a click loads"
 import base64
 import hashlib
 import json
@@ -11,8 +11,8 @@ WEIGHTS = ROOT/'resnet_course'/'pretrained'/'imagenette.safetensors'
 TOOL = ROOT/'tools'/'page_net.py'
 SCRIPTS = {'docs/play': ('net.js', 'digit.js', 'digits-net.js', 'play.js'),  # after widget.js, in this order
            'nbs/01_conv_layer': ('conv.js',)}
-CAPTION = ('A drawn 3 in the middle of the page: beside it the answer of the net, 3, with a bar for each digit, the drawing as 8x8 '
-           'numbers, the place where the evidence lies, and rows of feature maps for the stem and each of four groups')
+CAPTION = ('A drawn 3; beside it the answer of the net, 3, with a bar for each digit, the drawing as 8x8 numbers, the place '
+           'where the evidence lies, and rows of feature maps for the stem and each of four groups')
 
 
 def held(n=10):
@@ -33,8 +33,9 @@ def digits():
 
 
 def photographs():
-    return f'''<div id="play-photos" class="play" data-net="../_static/imagenette-net.js" data-megabytes="{SIZE}"><p>This plays with
-JavaScript only. In Python: <code>resnet-course predict resnet_course/pretrained/imagenette.safetensors PHOTO.jpg</code></p></div>'''
+    return f'''<div id="play-photos" class="play" data-net="../_static/imagenette-net.js" data-megabytes="{SIZE}">
+<p>This plays with JavaScript only. In Python:
+<code>resnet-course predict resnet_course/pretrained/imagenette.safetensors PHOTO.jpg</code></p></div>'''
 
 
 def kernel():
@@ -43,8 +44,8 @@ def kernel():
     from sklearn.datasets import load_sample_image
     grey = Image.fromarray(load_sample_image('china.jpg')).convert('L').crop((70, 170, 270, 330)).reduce(2)
     photo = base64.b64encode(grey.tobytes()).decode()
-    return (f'**Slide it yourself**, and write other numbers into it.\n\n<div id="play-conv" class="play" data-width="{grey.width}" '
-            f'data-height="{grey.height}" data-photo="{photo}">'
+    return ('**Slide it yourself**, and write other numbers into it.\n\n<div id="play-conv" class="play" '
+            f'data-width="{grey.width}" data-height="{grey.height}" data-photo="{photo}">'
             '<p>This plays with JavaScript only; the pictures above show two of its kernels.</p></div>')
 
 
@@ -54,7 +55,7 @@ AFTER = {'nbs/01_conv_layer': {'c016': kernel}}  # what comes behind which cell 
 
 
 def sample(name, side=320):
-    "A photograph of scikit-learn's, its middle, as an address that holds all of it: a page read from disk may not look into files"
+    "A photograph of scikit-learn's as an address that holds all of it: a page from disk may not look into files"
     from PIL import Image
     from sklearn.datasets import load_sample_image
     image = Image.fromarray(load_sample_image(name))
@@ -95,7 +96,8 @@ def scripts(app, page, template, context, doctree):
 
 
 def finish(app, exception):
-    if not exception and app.builder.name == 'html' and WEIGHTS.exists(): write_net(Path(app.outdir)/'_static'/'imagenette-net.js')
+    if not exception and app.builder.name == 'html' and WEIGHTS.exists():
+        write_net(Path(app.outdir)/'_static'/'imagenette-net.js')
 
 
 def setup(app):

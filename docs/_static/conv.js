@@ -8,7 +8,7 @@ const PRESETS = {
   'blur': Array(9).fill(0.11), 'sharpen': [0, -1, 0, -1, 5, -1, 0, -1, 0], 'outline': [-1, -1, -1, -1, 8, -1, -1, -1, -1],
   'nothing changed': [0, 0, 0, 0, 1, 0, 0, 0, 0], 'moved to the left': [0, 0, 0, 0, 0, 1, 0, 0, 0]}
 const voice = speaker()
-let kernel = [...Object.values(PRESETS)[0]], stride = 1, padding = 0, at = [31, 33], sums, h, w  // the place is one of the output's
+let kernel = [...Object.values(PRESETS)[0]], stride = 1, padding = 0, at = [15, 16], sums, h, w  // the place is one of the output's
 
 const field = (id, label, options, change) => make('p', {}, make('label', {for: id}, label),
   make('select', {id, class: 'form-select', change}, ...options.map(([value, text]) => make('option', {value}, text))))
