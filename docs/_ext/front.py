@@ -116,7 +116,7 @@ def card(app, facts):
     "A chapter: picture, number and title, what it is about, how long it takes and what it stands on"
     first = ''.join(json.loads((ROOT/'nbs'/f"{facts['stem']}.ipynb").read_text())['cells'][0]['source'])
     what = re.search(r'^> (.*)', first, re.M)[1].replace('`', '')
-    needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'uses no other'
+    needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'stands alone'
     said = f"{facts['reading']+facts['exercises']} min with exercises · {needs}"
     return (f'<li><a class="lesson" href="nbs/{facts["stem"]}.html"><span class="thumb" aria-hidden="true">'
             f'{thumbnail(app, facts["stem"])}</span><span class="words"><strong>{facts["number"]}. '
