@@ -202,16 +202,18 @@ def test_the_first_page(site, parsed):
     html = re.search('<article.*</article>', (site/'index.html').read_text(), re.S)[0]
     laptop = json.loads((ROOT/'results'/'laptop.json').read_text())['runs']
     accuracy = 100*mean(run['history'][-1]['accuracy'] for run in laptop)
-    assert float(re.search(r'<strong>([\d.]+)%</strong>', html)[1]) >= round(accuracy, 1)  # or a better record
-    assert 'class="fact"' in html and 'no GPU' in html and 'pip install' not in html
+    said = float(re.search(r'class="fact">.*?<strong>([\d.]+)%</strong>', html)[1])
+    assert said >= round(accuracy, 1)  # or a better record
+    assert 'no GPU' in html and 'pip install' not in html
     links = parsed[site/'index.html'].links
     assert ('docs/play.html' in links) is (DOCS/'play.md').exists()
     assert 'class="button first" href="nbs/00_data.html"' in html and '/blob/main/nbs/00_data.ipynb' in html
     hero = re.search('<figure><svg.*?</svg>', html, re.S)[0]
-    assert hero.count('class="shortcut-way"')==16 and all(f'class="{role}"' in hero for role in ('conv', 'data', 'norm'))
+    assert hero.count('class="shortcut-way"')==16
+    assert all(f'class="{role}"' in hero for role in ('conv', 'data', 'norm'))
     cards = re.findall(r'<a class="lesson" href="nbs/(\w+).html">(.*?)</a>', html, re.S)
     assert [stem for stem, _ in cards]==[s for s in CHAPTERS if s < '90']
-    for stem, card in cards: assert re.search(r'<(svg|img)', card) and re.search(r'\d+ min .* uses ', card), stem
+    for stem, card in cards: assert re.search(r'<(svg|img).*\d+ min .*(uses \d|stands alone)', card, re.S), stem
     install = re.sub('<.*?>', '', (site/'docs'/'install.html').read_text())
     assert all(words in install for words in ('pip install -e .', 'What a run survives', 'Tested with'))
 
@@ -219,7 +221,7 @@ def test_the_first_page(site, parsed):
 def test_what_stands_under_a_title(site):
     for stem in CHAPTERS:
         html = (site/'nbs'/f'{stem}.html').read_text()
-        bar = re.search(r'</h1>(?:(?!<h2|<p>).|<blockquote>.*?</blockquote>)*?<div class="chapter-bar">(.*?)</div>', html, re.S)[1]
+        bar = re.search(r'</h1>\s*<blockquote>.{,600}</blockquote><div class="chapter-bar">(.*?)</div>', html, re.S)[1]
         assert f'/blob/main/nbs/{stem}.ipynb">Open in Colab' in bar and f'_sources/nbs/{stem}.ipynb" download' in bar
         assert 'rel="prev"' in bar and 'rel="next"' in bar
         number = str(int(stem[:2]))
@@ -480,11 +482,12 @@ def test_search(site, page):
     assert {re.split('[?#]', link)[0] for link in links}=={f'nbs/{stem}.html'}
 
 
-QUERIES = [  # what people type, and the page that is first; an empty word: the first but for the glossary
+QUERIES = [  # what people type, and the page that is to come first
     ('skip connection', 'nbs/05_resblock'), ('bottleneck', 'nbs/06_bottleneck'), ('label smoothing', 'docs/results'),
     ('fit_one_cycle', 'nbs/08_training'), ('transfer learning', 'nbs/18_reuse'), ('grad-cam', 'nbs/20_look_inside'),
     ('my own photos', 'nbs/19_your_photographs'), ('overfitting', 'nbs/15_clinic'), ('ONNX', 'nbs/21_ship_it'),
-    ('receptive field', 'nbs/07_resnet'), ('install', 'docs/install'), ('progressive resizing', 'nbs/09_progressive_resizing')]
+    ('receptive field', 'nbs/07_resnet'), ('install', 'docs/install'),
+    ('progressive resizing', 'nbs/09_progressive_resizing')]
 
 
 @needs_browser

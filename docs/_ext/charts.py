@@ -69,8 +69,9 @@ def panel(found, key, said, unit, left):
     for p in sorted(shown, key=lambda p: -p['gpu']):
         at,kind = x(p[key]),'gpu' if p['gpu'] else 'cpu'
         told = f"{p['name']}: {p['mean']:.1f}%, {p['seeds']} seed{'s'*(p['seeds']>1)}, {p['seconds']:,.0f} s"
-        parts.append(f'<g class="{kind}"><title>{escape(told)}</title><line x1="{at:.1f}" x2="{at:.1f}" '
-                     f'y1="{y(p["high"]):.1f}" y2="{y(p["low"]):.1f}"/><circle cx="{at:.1f}" cy="{y(p["mean"]):.1f}" r="4.5"/></g>')
+        top,middle,low = (f'{y(p[k]):.1f}' for k in ('high', 'mean', 'low'))
+        parts.append(f'<g class="{kind}"><title>{escape(told)}</title><line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" '
+                     f'y2="{low}"/><circle cx="{at:.1f}" cy="{middle}" r="4.5"/></g>')
     best = max((p for p in shown if not p['gpu']), key=lambda p: p['mean'])
     end = x(best[key]) > left+WIDE*.6
     parts.append(f'<text x="{x(best[key])+(-9 if end else 9):.1f}" y="{y(best["mean"])-5:.1f}" class="title" '
@@ -94,8 +95,9 @@ def chart(records):
         f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{said}: a dot for each of {len(found)} records">'
         f'{panel(found, key, said, unit, 0)}</svg>' for key, said, unit in sides)
     return (f'<figure class="records">{drawn}<figcaption><span class="cpu">●</span> on a processor '
-            '<span class="gpu">●</span> on a GPU. A dot is the mean, the line through it reaches from the worst seed to '
-            'the best. The laptop recipe was searched on other images; its search is in the tables alone.</figcaption></figure>')
+            '<span class="gpu">●</span> on a GPU. A dot is the mean, the line through it reaches from the worst seed '
+            'to the best. The laptop recipe was searched on other images: that search is in the tables alone.'
+            '</figcaption></figure>')
 
 
 def curves(records):

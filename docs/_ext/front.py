@@ -5,13 +5,13 @@ import json
 import math
 import re
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from statistics import mean, median, stdev
 
 from PIL import Image
 
 import chapters
+import charts
 import course_map
 import experiments
 
@@ -28,10 +28,8 @@ def best():
     found = []
     for file in experiments.FILES:
         r = json.loads(file.read_text())
-        runs = [run for run in r['runs'] if 'accuracy' in (run.get('history') or [{}])[-1]]
         if r['machine']['gpu'] or 'split' in r or 'imagenette' not in r['data']['source']: continue
-        for variant, same in groupby(runs, lambda run: run.get('variant', '')):
-            histories = [run['history'] for run in same]
+        for histories in charts.variants(r).values():
             if len(histories) < 3: continue
             last = [100*h[-1]['accuracy'] for h in histories]
             minutes = median(sum(e['seconds'] for e in h) for h in histories)/60
@@ -63,7 +61,7 @@ def stack():
         for i, line in enumerate(lines):
             c.text((left+right)/2, 96+15*i, line, size=12, **({'font_weight': 600} if not i else {}))
 
-    for i, (part, units, shape) in enumerate([('image', [('image', (3, 224, 224))], None), *parts]):
+    for i, units in enumerate([[('image', (3, 224, 224))], *(part.units for part in parts)]):
         role = {0: 'plain', 1: 'conv', len(parts): 'norm'}.get(i, 'data')
         first,shown = x,units[-1:] if i==1 else units
         for kind, made in shown:
@@ -73,7 +71,7 @@ def stack():
                 high = top-13
                 start,stop,low = x-step*.35,end+step*.65,top+6
                 arc = f'M{start:.1f} {low:.1f}C{x:.1f} {high:.1f} {end+step*.3:.1f} {high:.1f} {stop:.1f} {low:.1f}'
-                c.add('path', (x,end), (high,top), d=arc, stroke_width=2, stroke_linecap='round', **{'class': 'shortcut-way'})
+                c.add('path', (start,stop), (high,top), d=arc, stroke_width=2, **{'class': 'shortcut-way'})
             x = end+step
         told = {0: ('photograph', '224 × 224'), 1: ('stem',), len(parts): ('answer', '10 classes')}.get(
             i, (f'group {i-1}', f'{len(units)} blocks'))
@@ -85,7 +83,7 @@ def stack():
 
 
 def first_picture(stem):
-    "The first that a chapter shows, small: a drawing stays one, anything else becomes an image beside the page's others"
+    "The first that a chapter shows, small: a drawing as such, anything else as the bytes of an image"
     cells = json.loads((ROOT/'nbs'/f'{stem}.ipynb').read_text())['cells']
     for cell in cells:
         for data in (out.get('data', {}) for out in cell.get('outputs', [])):
@@ -116,7 +114,7 @@ def card(app, facts):
     "A chapter: picture, number and title, what it is about, how long it takes and what it stands on"
     first = ''.join(json.loads((ROOT/'nbs'/f"{facts['stem']}.ipynb").read_text())['cells'][0]['source'])
     what = re.search(r'^> (.*)', first, re.M)[1].replace('`', '')
-    needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'uses no other'
+    needs = f"uses {facts['needs']}" if facts['needs']!='–' else 'stands alone'
     said = f"{facts['reading']+facts['exercises']} min with exercises · {needs}"
     return (f'<li><a class="lesson" href="nbs/{facts["stem"]}.html"><span class="thumb" aria-hidden="true">'
             f'{thumbnail(app, facts["stem"])}</span><span class="words"><strong>{facts["number"]}. '
@@ -126,8 +124,8 @@ def card(app, facts):
 def claim(found):
     "The best fact, in a sentence"
     if not found: return ''
-    said = (f'<strong>{found["accuracy"]:.1f}%</strong> of {found["images"]:,} held-out photographs right, trained from '
-            f'scratch in <strong>{found["minutes"]:.1f} minutes</strong> on {COUNT[found["threads"]]} cores of a '
+    said = (f'<strong>{found["accuracy"]:.1f}%</strong> of {found["images"]:,} held-out photographs right, trained '
+            f'from scratch in <strong>{found["minutes"]:.1f} minutes</strong> on {COUNT[found["threads"]]} cores of a '
             f'processor: <strong>no GPU</strong>. (Mean of {COUNT[found["seeds"]]} seeds, sd {found["sd"]:.1f}.)')
     return f'<p class="fact"><a href="docs/results.html#record-{found["anchor"]}">{said}</a></p>'
 
@@ -146,16 +144,19 @@ def page(app):
     path = ''.join(f'<li><a href="nbs/{r["stem"]}.html">{r["number"]}. {escape(r["title"])}</a> '
                    f'<small>{r["reading"]} min</small></li>' for r in short)
     return f'''<div class="hero">
-<p class="lead">Build a residual network with your own hands: a convolution, a layer, a block, a whole net. Train it on your own computer, see what
-it looks at, and take it to your own photographs.</p>
+<p class="lead">Build a residual network with your own hands: a convolution, a layer, a block, a whole net. Train it on
+your own computer, see what it looks at, and take it to your own photographs.</p>
 {claim(best())}
-<p class="ways"><a class="button first" href="{start}.html">Start</a> <a class="button" href="{chapters.where(app, start)}">Open in Colab</a> {play}</p>
-<figure>{stack()}<figcaption>A ResNet-50, drawn from the net itself: 16 blocks, each with a way around it.</figcaption></figure>
+<p class="ways"><a class="button first" href="{start}.html">Start</a>
+<a class="button" href="{chapters.where(app, start)}">Open in Colab</a> {play}</p>
+<figure>{stack()}
+<figcaption>A ResNet-50, drawn from the net itself: 16 blocks, each with a way around it.</figcaption></figure>
 </div>
 <section id="chapters"><h2>Chapters</h2>{cards}</section>
 <section id="one-evening"><h2>One evening</h2>
-<p>Short of time? These {COUNT[len(short)]} chapters take {sum(r["reading"] for r in short)} minutes to read, and you can run them as you go.
-<a href="docs/map.html">The way through</a> has times for all of them.</p><ol class="path">{path}</ol></section>'''
+<p>Short of time? These {COUNT[len(short)]} chapters take {sum(r["reading"] for r in short)} minutes to read, and you
+can run them as you go. <a href="docs/map.html">The way through</a> has times for all of them.</p>
+<ol class="path">{path}</ol></section>'''
 
 
 def dress(app, name, template, context, doctree):
@@ -186,8 +187,8 @@ def home(cells):
 def install():
     "Everything else that README.md says, with links from the folder of the page"
     _,parts = sections((ROOT/'README.md').read_text())
-    text = '\n\n'.join(f'## {name}\n\n{part.strip()}' for name, part in parts.items() if name not in (FOR, 'How to read it'))
-    return text.replace('](nbs/', '](../nbs/')
+    kept = {name: part.strip() for name, part in parts.items() if name not in (FOR, 'How to read it')}
+    return '\n\n'.join(f'## {name}\n\n{part}' for name, part in kept.items()).replace('](nbs/', '](../nbs/')
 
 
 def setup(app):

@@ -59,8 +59,8 @@ def label(body):
             return re.sub(r'<td\b', lambda c: f'<td data-label="{next(names, "")}"', row[0])
         told = re.sub(r'<tr\b.*?</tr>', cells, m['body'], flags=re.S)
         return f'<table class="rows {m["kind"]}">{m["head"]}{told}</table>'
-    return re.sub(r'<table class="(?P<kind>table[^"]*)">(?P<head>\s*<thead>.*?</thead>)(?P<body>.*?)</table>', rows, body,
-                  flags=re.S)
+    table = r'<table class="(?P<kind>table[^"]*)">(?P<head>\s*<thead>.*?</thead>)(?P<body>.*?)</table>'
+    return re.sub(table, rows, body, flags=re.S)
 
 
 def speak(app, page, template, context, doctree):
