@@ -245,6 +245,7 @@ def test_a_digit_drawn_with_keys(opened):
     page = opened('docs/play').page
     page.focus('.play-pad')
     page.keyboard.press('Delete')
+    page.wait_for_selector('text=Of an empty pad it says')
     keys = [*['ArrowUp']*9, 'ArrowLeft', 'Space', *['ArrowDown']*18, 'Space', 'ArrowRight']
     for key in keys: page.keyboard.press(key)
     spoken = '#play-digits [role=status].visually-hidden'
@@ -338,7 +339,8 @@ def test_sizes_and_receptive_fields(opened):
     for conv in net: nn.init.ones_(conv.weight)
     out = net(x.requires_grad_())
     seen = torch.autograd.grad(out[0, 0, side//2, side//2], x)[0][0, 0].any(0).sum()
-    assert f'The output has {side}x{side} pixels. Each of them sees {seen}x{seen} pixels' in page.inner_text('#play-sizes')
+    said = page.inner_text('#play-sizes')
+    assert f'The output has {side}x{side} pixels. Each of them sees {seen}x{seen} pixels' in said
 
 
 @pytest.mark.parametrize('kind, ni, nf, stride, side', [
@@ -383,7 +385,8 @@ def test_two_nets_side_by_side_and_blocks_that_stay_open(opened):
     page.select_option('#explorer-with', 'resnet50')
     assert page.locator('#explorer .net').count() == 2 and page.locator('#explorer details[open]').count() == 2
     mine, theirs = [sum(p.numel() for p in create_model(n).parameters()) for n in ('resnet18', 'resnet50')]
-    assert f'resnet50 has {theirs/mine:.2f} times the parameters' in page.inner_text('p.beside') and 'with=resnet50' in page.url
+    assert f'resnet50 has {theirs/mine:.2f} times the parameters' in page.inner_text('p.beside')
+    assert 'with=resnet50' in page.url
     page.reload()
     assert page.locator('#explorer .net').count() == 2
 
