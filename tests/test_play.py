@@ -189,7 +189,8 @@ def arc(x, y, rx, ry, a, b, n=14):
 DRAWN = [  # twenty digits as a hand draws them, in a box of 100; nothing was tuned on them
     (0, [arc(52, 48, 22, 38, -70, 290)]), (0, [arc(50, 55, 30, 32, -120, 240)]),
     (1, [[(48, 15), (52, 88)]]), (1, [[(36, 32), (54, 14), (54, 86)], [(36, 86), (72, 86)]]),
-    (2, [[*arc(50, 34, 22, 20, -180, 30), (28, 84), (74, 82)]]), (2, [[*arc(48, 30, 26, 18, -150, 50), (20, 90), (82, 90)]]),
+    (2, [[*arc(50, 34, 22, 20, -180, 30), (28, 84), (74, 82)]]),
+    (2, [[*arc(48, 30, 26, 18, -150, 50), (20, 90), (82, 90)]]),
     (3, [[*arc(46, 32, 22, 18, -160, 70), *arc(48, 70, 24, 20, -70, 160)]]),
     (3, [[*arc(50, 28, 18, 16, -140, 90), *arc(50, 66, 26, 24, -90, 140)]]),
     (4, [[(44, 12), (22, 58), (80, 58)], [(62, 34), (58, 92)]]), (4, [[(60, 90), (60, 12), (22, 62), (80, 62)]]),
@@ -244,7 +245,9 @@ def test_a_digit_drawn_with_keys(opened):
     page = opened('docs/play').page
     page.focus('.play-pad')
     page.keyboard.press('Delete')
-    for key in [*['ArrowUp']*9, 'ArrowLeft', 'Space', *['ArrowDown']*18, 'Space', 'ArrowRight']: page.keyboard.press(key)
+    page.wait_for_selector('text=Of an empty pad it says')
+    keys = [*['ArrowUp']*9, 'ArrowLeft', 'Space', *['ArrowDown']*18, 'Space', 'ArrowRight']
+    for key in keys: page.keyboard.press(key)
     spoken = '#play-digits [role=status].visually-hidden'
     page.wait_for_function('spoken => document.querySelector(spoken).textContent.startsWith("1, ")', arg=spoken)
     assert said(page, '#play-digits') == '1'
@@ -286,8 +289,9 @@ def test_digits_are_enlarged_as_the_course_does(opened, site):
 def test_the_kernel_of_chapter_1(opened):
     "Dragged, moved with keys, edited, with stride and padding: nine products and a sum, as PyTorch has them"
     page = opened('nbs/01_conv_layer').page
-    grey = torch.frombuffer(bytearray(base64.b64decode(page.get_attribute('#play-conv', 'data-photo'))), dtype=torch.uint8)
-    grey, kernel = grey.view(80, 100)/255, torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1.]])
+    photo = base64.b64decode(page.get_attribute('#play-conv', 'data-photo'))
+    grey = torch.tensor(list(photo)).view(80, 100)/255
+    kernel = torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1.]])
     def same(y, x, **kw):
         sums = F.conv2d(grey[None, None], kernel[None, None], **kw)[0, 0]
         said = page.inner_text('#play-conv')
@@ -318,6 +322,73 @@ def test_the_kernel_of_chapter_1(opened):
     page.select_option('#conv-preset', 'sharpen')
     kernel = torch.tensor([[0, -1, 0], [-1, 5, -1], [0, -1, 0.]])
     same(28, 19, padding=1, stride=2)
+
+
+# Sizes, and a block to build
+
+def test_sizes_and_receptive_fields(opened):
+    "The output's side as chapter 1 has it; how far a value sees, as gradients tell"
+    from resnet_course.layers import conv_size
+    page, layers, x = opened('nbs/07_resnet').page, [(3, 2), (3, 1), (3, 1), (5, 2), (1, 1)], torch.zeros(1, 1, 97, 97)
+    page.fill('#play-sizes-side', '97')
+    for _ in range(2): page.click('text=One more layer')
+    for i, (what, value) in ((4, ('kernel', 5)), (4, ('stride', 2)), (5, ('kernel', 1))):
+        page.select_option(f'[aria-label="{what} of layer {i}"]', str(value))
+    side, net = 97, nn.Sequential(*[nn.Conv2d(1, 1, ks, s, (ks-1)//2) for ks, s in layers])
+    for ks, s in layers: side = conv_size(side, ks, s)
+    for conv in net: nn.init.ones_(conv.weight)
+    out = net(x.requires_grad_())
+    seen = torch.autograd.grad(out[0, 0, side//2, side//2], x)[0][0, 0].any(0).sum()
+    said = page.inner_text('#play-sizes')
+    assert f'The output has {side}x{side} pixels. Each of them sees {seen}x{seen} pixels' in said
+
+
+@pytest.mark.parametrize('kind, ni, nf, stride, side', [
+    ('bottleneck', 256, 512, 2, 7), ('residual', 64, 64, 1, 56), ('residual', 64, 128, 2, 7), ('plain', 16, 32, 2, 28)])
+def test_a_block_costs_what_cost_table_says(opened, kind, ni, nf, stride, side):
+    from resnet_course.bottleneck import bottleneck
+    from resnet_course.cost import cost_table
+    from resnet_course.resblock import ResBlock, basic_block
+    page = opened('nbs/06_bottleneck').page
+    for name, value in dict(kind=kind, ni=ni, nf=nf, stride=stride, side=side).items():
+        page.select_option(f'#block-{name}', str(value))
+    make = bottleneck if kind == 'bottleneck' else basic_block
+    block = make(ni, nf, stride) if kind == 'plain' else ResBlock(ni, nf, stride, block=make)
+    total, out = cost_table(block, side, channels=ni).iloc[-1], block(torch.zeros(2, ni, side, side)).shape[-1]
+    shown = [page.inner_text(f'#block-{what}') for what in ('params', 'macs', 'out')]
+    assert shown == [f"{total['params']:,}", f"{total['MACs']:,}", f'{nf}x{out}x{out}']
+
+
+# The explorer's address
+
+def test_the_explorer_says_what_an_address_asks_in_vain(opened):
+    page = opened('docs/explorer').page
+    def go(hash): page.evaluate('hash => { location.hash = hash }', hash)
+    def net(): return page.inner_text('#explorer h2#stack')
+    go('net=resnet34&size=128')
+    page.wait_for_function('document.getElementById("stack").textContent.startsWith("resnet34")')
+    assert not page.is_visible('[role=alert]') and page.input_value('#explorer-size') == '128'
+    go('net=resnet35&size=100')
+    page.wait_for_selector('[role=alert]:not([hidden])')
+    assert 'net resnet35 is not here' in (said := page.inner_text('[role=alert]')) and 'size 100 is not here' in said
+    assert net().startswith('resnet50')
+    go('all-nets-at-224-px')
+    page.wait_for_function('scrollY > 1000')
+    assert page.url.endswith('#all-nets-at-224-px')
+
+
+def test_two_nets_side_by_side_and_blocks_that_stay_open(opened):
+    page = opened('docs/explorer').page
+    page.select_option('#explorer-net', 'resnet18')
+    assert page.locator('#explorer li.skip').count() == 7  # eight blocks, the first two alike
+    page.locator('#explorer summary', has_text='stem').click()
+    page.select_option('#explorer-with', 'resnet50')
+    assert page.locator('#explorer .net').count() == 2 and page.locator('#explorer details[open]').count() == 2
+    mine, theirs = [sum(p.numel() for p in create_model(n).parameters()) for n in ('resnet18', 'resnet50')]
+    assert f'resnet50 has {theirs/mine:.2f} times the parameters' in page.inner_text('p.beside')
+    assert 'with=resnet50' in page.url
+    page.reload()
+    assert page.locator('#explorer .net').count() == 2
 
 
 # Guess first
@@ -360,7 +431,9 @@ def test_a_guess_is_kept_and_shown_beside_the_answer(opened):
 
 
 @pytest.mark.parametrize('name, parts', [
-    ('docs/play', []), ('docs/map', []), ('nbs/01_conv_layer', ['.play', 'form.guess', '.guessed', '.chapter-done'])])
+    ('docs/play', []), ('docs/map', []), ('docs/explorer', []),
+    *[(f'nbs/{stem}', ['.play', 'form.guess', '.chapter-done'])
+      for stem in ('01_conv_layer', '06_bottleneck', '07_resnet')]])
 def test_the_page_looks_right(opened, name, parts): opened(name).looks(*parts)
 
 

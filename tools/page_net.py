@@ -54,7 +54,7 @@ def layer(m, own):
         own.append((w, torch.zeros(len(w)) if m.bias is None else m.bias))
         if isinstance(m, nn.Linear): return dict(op='linear', ni=w.shape[1], nf=len(w))
         if m.groups > 1 or one(m.dilation) > 1 or m.padding_mode != 'zeros':
-            raise ValueError(f"{m} is grouped, dilated or not padded with zeros; the page's engine knows plain ones only")
+            raise ValueError(f"{m} is grouped, dilated or not padded with zeros; the page's engine knows plain ones")
         sizes = dict(ks=one(m.kernel_size), stride=one(m.stride), pad=one(m.padding))
         return dict(op='conv', ni=w.shape[1], nf=len(w), **sizes)
     if isinstance(m, (nn.MaxPool2d, nn.AvgPool2d)) and one(getattr(m, 'dilation', 1)) == 1:

@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 WEIGHTS = ROOT/'resnet_course'/'pretrained'/'imagenette.safetensors'
 TOOL = ROOT/'tools'/'page_net.py'
 SCRIPTS = {'docs/play': ('net.js', 'digit.js', 'digits-net.js', 'play.js'),  # after widget.js, in this order
-           'nbs/01_conv_layer': ('conv.js',)}
-CAPTION = ('A drawn 3; beside it the answer of the net, 3, with a bar for each digit, the drawing as 8x8 numbers, the place '
-           'where the evidence lies, and rows of feature maps for the stem and each of four groups')
+           'nbs/01_conv_layer': ('conv.js', 'sizes.js'), 'nbs/05_resblock': ('block.js',),
+           'nbs/06_bottleneck': ('block.js',), 'nbs/07_resnet': ('sizes.js',)}
+CAPTION = ('A drawn 3; beside it the answer of the net, 3, with a bar for each digit, the drawing as 8x8 numbers, '
+           'the place where the evidence lies, and rows of feature maps for the stem and each of four groups')
 
 
 def held(n=10):
@@ -49,13 +50,29 @@ def kernel():
             '<p>This plays with JavaScript only; the pictures above show two of its kernels.</p></div>')
 
 
+def sizes(preset):
+    return ('**Try other layers**: how large is what comes out, and how far does one of its values see?\n\n'
+            f'<div id="play-sizes" class="play play-sizes" data-preset="{preset}"><p>This plays with JavaScript only; '
+            'the text beside it has the rule.</p></div>')
+
+
+def block(kind, channels, side):
+    return ('**Build a block**, and see what it costs.\n\n'
+            f'<div id="play-block" class="play" data-kind="{kind}" data-channels="{channels}" data-side="{side}">'
+            '<p>This plays with JavaScript only; the drawings above show the blocks.</p></div>')
+
+
 SIZE = 3.8  # of the script with the weights, in MB; checked by a test
 MADE = {'<!-- digits -->': digits, '<!-- photographs -->': photographs}
-AFTER = {'nbs/01_conv_layer': {'c016': kernel}}  # what comes behind which cell of a notebook
+AFTER = {  # what comes behind which cell of a notebook
+    'nbs/01_conv_layer': {'c016': kernel, 'c031': lambda: sizes('five times stride 2')},
+    'nbs/05_resblock': {'a018': lambda: block('residual', 64, 56)},
+    'nbs/06_bottleneck': {'c017': lambda: block('bottleneck', 256, 56)},
+    'nbs/07_resnet': {'a050277e': lambda: sizes('three 3x3, the first with stride 2 (the deep stem)')}}
 
 
 def sample(name, side=320):
-    "A photograph of scikit-learn's as an address that holds all of it: a page from disk may not look into files"
+    "A photograph of scikit-learn's as an address that holds all of it: a page from disk may not read files"
     from PIL import Image
     from sklearn.datasets import load_sample_image
     image = Image.fromarray(load_sample_image(name))
@@ -73,7 +90,8 @@ def write_net(to):
     from resnet_course.models import create_model, spec_of
     model = create_model('resnet18', weights='imagenette')
     photos = {'temple': sample('china.jpg'), 'flower': sample('flower.jpg')}
-    to.write_text(script('imagenette', page_net(model, **spec_of(model)))+f'pageNets.photos = {json.dumps(photos)}\n// {known}\n')
+    net = script('imagenette', page_net(model, **spec_of(model)))
+    to.write_text(f'{net}pageNets.photos = {json.dumps(photos)}\n// {known}\n')
 
 
 def read(app, docname, source):

@@ -58,10 +58,10 @@ function panel(net, id, says, most = net.classes.length) {
   }
 
   // What a run has found: the answer, the maps, the time
-  function show(maps, picture, ms) {
+  function show(maps, picture, ms, words = says) {
     const p = softmax(maps.at(-1).data), order = [...p.keys()].sort((a, b) => p[b] - p[a]), best = order[0]
     last = {maps, picture, best}
-    head.replaceChildren(says, make('strong', {}, net.classes[best]), `, ${percent(p[best])}`)
+    head.replaceChildren(words, make('strong', {}, net.classes[best]), `, ${percent(p[best])}`)
     const shown = most < p.length ? order.slice(0, most) : [...p.keys()]
     bars.replaceChildren(...shown.map(i => {
       const meter = make('span', {class: 'meter'})
@@ -158,7 +158,8 @@ function digits(root, net) {
     const grid = strokes.length ? digitOf(strokes) : new Uint8Array(64), began = performance.now()
     paint(small, grid, 8, 8, 0, 16, v => Array(3).fill(Math.round(255*v)))
     const x = pixels(grid)
-    view.show(run(net, x, view.edit), small, performance.now() - began)
+    const maps = run(net, x, view.edit), ms = performance.now() - began
+    view.show(maps, small, ms, strokes.length ? undefined : 'Of an empty pad it says ')
   }
   const pixels = grid => {
     const big = enlarged(grid, net.size)
