@@ -21,7 +21,8 @@ from safetensors.torch import save as safetensors_bytes
 from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
 from .errors import CourseError
 from .files import cache_home, is_ours, remove_parts, write_whole
-from .folders import has_classes
+from .folders import has_classes, has_part
+from .shards import shard_files
 
 # %% ../nbs/96_cache.ipynb #b513367f
 def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_size=8).hexdigest()
@@ -59,7 +60,7 @@ def _made_from(items, root, presize):
     "The fingerprint of a shard"
     def about(item):
         if not isinstance(item, (str,Path)): return _item_name(item)
-        s = os.stat(item)
+        s = item.stat() if isinstance(item, Path) else os.stat(item)
         name = Path(item).relative_to(root).as_posix() if root else os.path.abspath(item)
         return [name, s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # the last moves with a renaming, and none sets it back
     how = 'upright, over white, fastai Resize, cropped to the middle square, bilinear'
@@ -267,7 +268,7 @@ def remove_cache(
 ) -> int: # Bytes given back
     "Delete the decoded images of `source`: only what the cache has made, nothing behind a link; what stays is named"
     root = None if isinstance(source, ImageFiles) else find_data(source, download=False)
-    if root and not (((root/'train').is_dir() and (root/'val').is_dir()) or has_classes(root)):
+    if root and not ((has_part(root, 'train') and has_part(root, 'val')) or has_classes(root) or shard_files(root)):
         raise CourseError(f"{root} holds no data set (no train/ and val/, no class folders with images); "
                           "give the folder that was trained on")
     folder,kept,freed = cache_folder(source),{},0
