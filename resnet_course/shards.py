@@ -31,9 +31,10 @@ class ShardImage(type(Path())):
         (tar,*was),(first,n) = self.shard,self.place
         try:
             with open(tar, 'rb', buffering=0) as f: now,_,data = os.fstat(f.fileno()), f.seek(first), f.read(n)
-        except OSError as e: raise CourseError(f"shard {printable(tar)} cannot be read ({e.strerror})") from None
-        if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
-        raise CourseError(f"shard {printable(tar)} has changed since it was listed; start again")
+            if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
+            why = 'has changed since it was listed; start again'
+        except OSError as e: why = f'cannot be read ({e.strerror})'
+        raise CourseError(f"shard {printable(Path(tar).name)} {why}")
 
 # %% ../nbs/17_many_processes.ipynb #5ba2d003
 def _scan(path):
