@@ -100,9 +100,11 @@ def _open_shard(file, shape):
     "Pixels, mapped into memory, and the checksum they should have; `None` if the file is absent or not of this shape"
     if not os.path.isfile(file): return None
     try:
-        with safe_open(file, 'pt') as f: images,crc = f.get_tensor('images'),int(f.metadata()['crc32'])
+        with safe_open(file, 'np') as f: about,crc = f.get_slice('images'),int(f.metadata()['crc32'])
+        if (about.get_dtype(),tuple(about.get_shape()))!=('U8',shape): return None
+        pixels = np.memmap(file, np.uint8, 'r', os.path.getsize(file)-int(np.prod(shape)), shape)  # they are its end
     except (OSError, SafetensorError, KeyError, TypeError, ValueError): return None
-    return (images.numpy(), crc) if images.dtype==torch.uint8 and tuple(images.shape)==shape else None
+    return np.asarray(pixels), crc
 
 # %% ../nbs/96_cache.ipynb #c30bc88c
 class _Shards:
@@ -164,7 +166,8 @@ class CachedImages(_Shards):
             raise CourseError(f"the images take {self.nbytes/1e9:.2f} GB, {free/1e9:.2f} GB of the GPU are free; "
                               "take a smaller presize, or the plain pipeline: get_data, pipeline='book'")
         out = torch.empty(self.shape, dtype=torch.uint8, device=device)
-        for i in range(len(self.parts)): out[i*self.per:(i+1)*self.per] = torch.from_numpy(self.shard(i)).to(device)
+        for i in range(len(self.parts)):
+            out[i*self.per:(i+1)*self.per] = torch.from_numpy(self.shard(i).copy())  # torch wants what it may write to
         return out
 
 # %% ../nbs/96_cache.ipynb #fec6ad16

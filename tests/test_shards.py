@@ -140,7 +140,8 @@ def test_the_command(command, refused, unsplit, tmp_path):
 
 
 def refused_list(out):
-    with pytest.raises(CourseError) as e: write_shards(image_files(files=[picture()]*4, labels=list('abab'), valid=[0, 0, 1, 1]), out)
+    images = image_files(files=[picture()]*4, labels=list('abab'), valid=[0, 0, 1, 1])
+    with pytest.raises(CourseError) as e: write_shards(images, out)
     return str(e.value)
 
 
