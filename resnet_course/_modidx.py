@@ -758,6 +758,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'resnet_course/shards.py'),
                                       'resnet_course.shards.ShardImage.stat': ( 'many_processes.html#shardimage.stat',
                                                                                 'resnet_course/shards.py'),
+                                      'resnet_course.shards._File': ('many_processes.html#_file', 'resnet_course/shards.py'),
+                                      'resnet_course.shards._file': ('many_processes.html#_file', 'resnet_course/shards.py'),
                                       'resnet_course.shards._index': ('many_processes.html#_index', 'resnet_course/shards.py'),
                                       'resnet_course.shards._info': ('many_processes.html#_info', 'resnet_course/shards.py'),
                                       'resnet_course.shards._label': ('many_processes.html#_label', 'resnet_course/shards.py'),

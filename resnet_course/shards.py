@@ -7,12 +7,23 @@ __all__ = ['ShardImage', 'shard_files', 'shard_images', 'write_shards']
 
 # %% ../nbs/17_many_processes.ipynb #5ba2d001
 import io, itertools, json, os, random, re, tarfile
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from weakref import finalize
 from fastprogress import progress_bar
 from .errors import CourseError, printable
 from .files import cache_home, is_ours, whole_folder, write_whole
 from .images import SUFFIXES
+
+# %% ../nbs/17_many_processes.ipynb #5ba2d018
+class _File: pass
+@lru_cache(64)
+def _file(shard):
+    "The tar, open"
+    (file := _File()).fd = os.open(shard[0], os.O_RDONLY)
+    finalize(file, os.close, file.fd)
+    return file
 
 # %% ../nbs/17_many_processes.ipynb #5ba2d002
 class ShardImage(type(Path())):
@@ -30,7 +41,8 @@ class ShardImage(type(Path())):
         "Its bytes, if the shard is as it was"
         (tar,*was),(first,n) = self.shard,self.place
         try:
-            with open(tar, 'rb', buffering=0) as f: now,_,data = os.fstat(f.fileno()), f.seek(first), f.read(n)
+            file = _file(self.shard)
+            data,now = os.pread(file.fd, n, first),os.fstat(file.fd)
             if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
             why = 'has changed since it was listed; start again'
         except OSError as e: why = f'cannot be read ({e.strerror})'

@@ -362,8 +362,8 @@ def test_harmed_in_the_middle_of_a_training(own, refused, tmp_path, monkeypatch,
     begin = SaveRun.before_epoch
     def before_epoch(self):
         begin(self)
-        if self.epoch == 1: (own/'train-000003.tar').unlink()
+        if self.epoch == 1: os.truncate(own/'train-000003.tar', 4096)
     monkeypatch.setattr(SaveRun, 'before_epoch', before_epoch)
     words = [*SMALL_NET[:-1], workers]
     line = refused('train', '--data', own, '--recipe', 'book', '--out', tmp_path/'run', '--epochs', '3', *words)
-    assert 'train-000003.tar cannot be read' in line and (tmp_path/'run'/'checkpoint.pt').exists()
+    assert 'train-000003.tar has changed since it was listed' in line and (tmp_path/'run'/'checkpoint.pt').exists()
