@@ -64,7 +64,7 @@ def building(variants, process=None):
         yield {name: make() for name, make in variants.items()}
         return
     with ExitStack() as stack:
-        def pool_of_one(): return stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn')))
+        def pool_of_one(): return stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('forkserver')))
         pools = {key: pool_of_one() for key in dict.fromkeys(map(process, variants))}
         built = {}
         for name, make in variants.items():

@@ -73,7 +73,7 @@ def free_port():
 class Ranks:
     "`n` processes that run a turn when they are told"
     def __init__(self, n, threads, make, *args):
-        context, port, self.wires = get_context('spawn'), str(free_port()), []
+        context, port, self.wires = get_context('forkserver'), str(free_port()), []
         for rank in range(n):
             mine, theirs = context.Pipe()
             place = {'RANK': str(rank), 'WORLD_SIZE': str(n), 'LOCAL_RANK': str(rank), 'LOCAL_WORLD_SIZE': str(n),
