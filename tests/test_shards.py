@@ -81,14 +81,16 @@ def test_the_set_is_the_folder(images, seven):
 def test_what_is_written_is_webdataset(images, seven):
     "Pairs of neighbours with one key, an image and a number; classes mixed in each shard; the same bytes each time"
     folders = [f.parent.name for f in image_files(images).train]
-    seen = []
+    seen, mixed = [], []
     for file in shard_files(seven/'train'):
         with tarfile.open(file) as tar: members = [(m.name, tar.extractfile(m).read()) for m in tar]
         for (image, _), (number, label) in zip(members[::2], members[1::2], strict=True):
             assert image.endswith('.png') and number == image.replace('.png', '.cls')
             assert sorted({*folders})[int(label)] == image.split('/')[0]
             seen.append(image)
+        mixed.append(len({image.split('/')[0] for image, _ in members}))
     assert sorted(s.split('/')[0] for s in seen) == folders and len({*seen}) == 26
+    assert mixed.count(2) > 3, "not first all of one class, then all of the other"
     again = cut(images, seven.parent/'again')
     assert all((again/f.name).read_bytes() == f.read_bytes() for f in seven.glob('[!.]*'))
     said = json.loads((seven/'_info.json').read_text())
