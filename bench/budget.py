@@ -6,7 +6,6 @@ The decoded images are kept from run to run; the first line says what making the
 is the most memory that was resident (1 MB = 10^6 B), the mapped images included. Accuracy: last epoch, whole validation
 set, no test-time augmentation, validation at the size of the last training epoch.
 """
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,17 @@ import time
 
 import pandas as pd
 
-from runner import Record, in_fresh_process, line, of_command, options, peak_mb, recorded
+from runner import Record, line, of_command, options, peak_mb, recorded
 from resnet_course.fast import cached_images
+
+MEASURE = """  # stands between, since a process inherits the peak of the one that starts it, and this one is large
+import os, subprocess, sys, time
+began, process = time.perf_counter(), subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter()-began, usage.ru_maxrss)
+process.returncode = os.waitstatus_to_exitcode(status)
+sys.exit(process.returncode)
+"""
 
 
 def decode(data, presize):
@@ -28,13 +36,11 @@ def train(words, seed):
     "One run of the command: its epochs, and the seconds and the peak memory of the whole process"
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, '-m', 'resnet_course', *words, '--seed', str(seed), '--out', f'{folder}/run']
-        began = time.perf_counter()
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall, process.returncode = time.perf_counter()-began, os.waitstatus_to_exitcode(status)
-        if process.returncode: raise subprocess.CalledProcessError(process.returncode, words)
+        done = subprocess.run([sys.executable, '-S', '-c', MEASURE, *words], stdout=subprocess.PIPE, check=False)
+        if done.returncode: raise subprocess.CalledProcessError(done.returncode, words)
+        wall, peak = map(float, done.stdout.split())
         history = pd.read_csv(f'{folder}/run/history.csv').round(6).to_dict('records')
-    return {'wall': round(wall, 1), 'MB': peak_mb(usage), 'history': history}
+    return {'wall': round(wall, 1), 'MB': peak_mb(peak), 'history': history}
 
 
 def main():
@@ -47,10 +53,10 @@ def main():
     words = ['train', '--recipe', args.recipe, '--data', args.data, '--presize', str(args.presize), *args.more]
     args.command = f"resnet-course {' '.join(words)} --seed SEED"
     recipe, data = of_command(args.command)
-    in_fresh_process(decode, data, recipe.presize)
+    decode(data, recipe.presize)
     record = Record(args, f"The recipe {args.recipe}: accuracy for a budget of time", data, recipe=recorded(recipe))
     record.fill(({'variant': args.recipe, 'seed': seed} for seed in args.seeds),
-                lambda variant, seed: in_fresh_process(train, words, seed),
+                lambda variant, seed: train(words, seed),
                 lambda run: f"{line(run)}, {run['wall']:.0f} s in all")
 
 

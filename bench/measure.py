@@ -38,7 +38,8 @@ def source(args, size):
 def begin(args, what, **more):
     "The record of a benchmark: its threads, its command, its images"
     torch.set_num_threads(args.threads)
-    words = [f'--{k} {v}' for k, v in vars(args).items() if k not in PARTS and v is not None]
+    def said(value): return ' '.join(map(str, value)) if isinstance(value, list) else value
+    words = [f'--{k} {said(v)}' for k, v in vars(args).items() if k not in PARTS and v is not None]
     args.command = ' '.join([f'python bench/{Path(sys.argv[0]).name}', *words])
     return runner.Record(args, what, source(args, args.sizes[0])[0], args.data, **more)
 

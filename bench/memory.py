@@ -30,7 +30,7 @@ def cases(name, words):
 
 def peak(name, words, case, variant):
     "Run one variant here: megabytes of this process, of its largest worker, and of mapped files"
-    def most(who): return peak_mb(resource.getrusage(who))
+    def most(who): return peak_mb(resource.getrusage(who).ru_maxrss)
     set_start_method(None, force=True)  # workers start as in any script, not from the fork server
     make = cases(name, words)[case][variant]
     imports = most(resource.RUSAGE_CHILDREN)  # some packages start a program when they are imported

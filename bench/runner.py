@@ -121,9 +121,9 @@ def train_recipe(recipe, data, device='cpu'):
         return {'history': run.history.round(6).to_dict('records')}
 
 
-def peak_mb(usage):
-    "The most that was resident, from a `getrusage` or a `wait4`; macOS counts bytes, Linux kilobytes"
-    return usage.ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
+def peak_mb(maxrss):
+    "The most that was resident, from a usage's `ru_maxrss`; macOS counts bytes, Linux kilobytes"
+    return maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
 
 
 def in_fresh_process(f, *args):

@@ -21,7 +21,7 @@ root_doc = 'index'
 include_patterns = ['index.ipynb', 'nbs/[0-9]*.ipynb', 'docs/*.md', 'resnet_course/[a-z]*.py']
 exclude_patterns = ['_build']
 extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'sphinx.ext.viewcode', 'sphinxext.opengraph',
-              'sources', 'glossary', 'mathml', 'menu', 'chapters', 'front', 'finding', 'whole_site']
+              'sources', 'glossary', 'mathml', 'play', 'guess', 'menu', 'chapters', 'front', 'finding', 'whole_site']
 source_suffix = {'.ipynb': 'myst-nb', '.md': 'myst-nb', '.py': 'myst-nb'}
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist', 'fieldlist', 'alert', 'attrs_inline']
 myst_heading_anchors = 4

@@ -21,7 +21,8 @@ from safetensors.torch import save as safetensors_bytes
 from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
 from .errors import CourseError
 from .files import cache_home, is_ours, remove_parts, write_whole
-from .folders import has_classes
+from .folders import has_classes, has_part
+from .shards import shard_files
 
 # %% ../nbs/96_cache.ipynb #b513367f
 def _digest(made_from): return blake2b(json.dumps(made_from).encode(), digest_size=8).hexdigest()
@@ -59,7 +60,7 @@ def _made_from(items, root, presize):
     "The fingerprint of a shard"
     def about(item):
         if not isinstance(item, (str,Path)): return _item_name(item)
-        s = os.stat(item)
+        s = item.stat() if isinstance(item, Path) else os.stat(item)
         name = Path(item).relative_to(root).as_posix() if root else os.path.abspath(item)
         return [name, s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # the last moves with a renaming, and none sets it back
     how = 'upright, over white, fastai Resize, cropped to the middle square, bilinear'
@@ -99,9 +100,11 @@ def _open_shard(file, shape):
     "Pixels, mapped into memory, and the checksum they should have; `None` if the file is absent or not of this shape"
     if not os.path.isfile(file): return None
     try:
-        with safe_open(file, 'pt') as f: images,crc = f.get_tensor('images'),int(f.metadata()['crc32'])
+        with safe_open(file, 'np') as f: about,crc = f.get_slice('images'),int(f.metadata()['crc32'])
+        if (about.get_dtype(),tuple(about.get_shape()))!=('U8',shape): return None
+        pixels = np.memmap(file, np.uint8, 'r', os.path.getsize(file)-int(np.prod(shape)), shape)  # they are its end
     except (OSError, SafetensorError, KeyError, TypeError, ValueError): return None
-    return (images.numpy(), crc) if images.dtype==torch.uint8 and tuple(images.shape)==shape else None
+    return np.asarray(pixels), crc
 
 # %% ../nbs/96_cache.ipynb #c30bc88c
 class _Shards:
@@ -163,7 +166,8 @@ class CachedImages(_Shards):
             raise CourseError(f"the images take {self.nbytes/1e9:.2f} GB, {free/1e9:.2f} GB of the GPU are free; "
                               "take a smaller presize, or the plain pipeline: get_data, pipeline='book'")
         out = torch.empty(self.shape, dtype=torch.uint8, device=device)
-        for i in range(len(self.parts)): out[i*self.per:(i+1)*self.per] = torch.from_numpy(self.shard(i)).to(device)
+        for i in range(len(self.parts)):
+            out[i*self.per:(i+1)*self.per] = torch.from_numpy(self.shard(i).copy())  # torch wants what it may write to
         return out
 
 # %% ../nbs/96_cache.ipynb #fec6ad16
@@ -267,7 +271,7 @@ def remove_cache(
 ) -> int: # Bytes given back
     "Delete the decoded images of `source`: only what the cache has made, nothing behind a link; what stays is named"
     root = None if isinstance(source, ImageFiles) else find_data(source, download=False)
-    if root and not (((root/'train').is_dir() and (root/'val').is_dir()) or has_classes(root)):
+    if root and not ((has_part(root, 'train') and has_part(root, 'val')) or has_classes(root) or shard_files(root)):
         raise CourseError(f"{root} holds no data set (no train/ and val/, no class folders with images); "
                           "give the folder that was trained on")
     folder,kept,freed = cache_folder(source),{},0

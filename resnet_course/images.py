@@ -95,7 +95,7 @@ def _opened(fn):
     "An image file, or its bytes, opened; pixels are not read yet"
     data = isinstance(fn, (bytes,bytearray,memoryview))
     if not (data or isinstance(fn, (str,os.PathLike))): raise _Fault(f"{type(fn).__name__} is no image")
-    with io.BytesIO(fn) if data else open(fn, 'rb', opener=_regular) as f:
+    with io.BytesIO(fn) if data else fn.open() if hasattr(fn, 'shard') else open(fn, 'rb', opener=_regular) as f:
         try: im = Image.open(f, formats=FORMATS)
         except Image.DecompressionBombError:
             with _settings:  # Pillow's own limit is lower, and is the user's to set

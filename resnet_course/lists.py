@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from .errors import CourseError, printable
 from .folders import class_name, filled_classes, images_in
+from .shards import shard_files
 
 # %% ../nbs/95_files.ipynb #49595bab
 def _check_share(valid_pct):
@@ -42,6 +43,7 @@ def _listed(name, values):
 # %% ../nbs/95_files.ipynb #0c492f0e
 def _image(item, i, folder):
     "An entry of `files=` as it is kept: a path, bytes, an array or a Pillow image"
+    if hasattr(item, 'shard'): return item
     if isinstance(item, (str,os.PathLike)): return folder/os.path.expanduser(item)
     if isinstance(item, (bytes,np.ndarray,Image.Image)): return item
     if isinstance(item, torch.Tensor): return item.numpy(force=True)
@@ -68,7 +70,7 @@ def _check_lists(items, labels, valid):
     for v in valid or ():
         if not (isinstance(v, (bool,int)) and v in (0,1)):
             raise CourseError(f"valid has {v!r}, which is no truth value; give True or False for each image")
-    gone = [printable(f) for f in items if isinstance(f, Path) and not os.path.exists(f)]
+    gone = [printable(f) for f in items if isinstance(f, Path) and not (hasattr(f, 'shard') or os.path.exists(f))]
     if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; mend the list")
 
 # %% ../nbs/95_files.ipynb #b7e1c0a2
@@ -162,6 +164,7 @@ def divide_images(
     if not path.is_dir(): raise CourseError(f"{printable(path)} is no folder; give one with a folder for each class")
     own = [f'{part}/' for part in ('train','val')  # unless it is the class of the trains, say
            if (path/part).is_dir() and all(f.parent!=path/part for f in images_in(path/part))]
+    if not own and all(shard_files(path/part) for part in ('train','val')): own = ['train','val']
     if own:
         raise CourseError(f"{printable(path)} has {' and '.join(own)} of its own; leave valid_pct={valid_pct} out"
                           + (', or give files= and labels=' if own[1:] else f", or give {printable(path/own[0])}"))

@@ -19,7 +19,7 @@ from torch import nn
 from .crops import fast_tfms
 from .data import RGBImage, find_data, get_tfms, image_fault, image_files, refuse_broken
 from .errors import CourseError, printable
-from .folders import class_images, class_name, left_out_line
+from .folders import class_images, class_name, has_part, left_out_line
 
 # %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec, device):
@@ -120,7 +120,7 @@ def labelled_images(
     "Images to judge a net by, labelled by their folder"
     root,left_out,known = find_data(source),{},{class_name(c): c for c in classes}
     held = set(image_files(root, **split, report=lambda line: None).val) if split else None
-    root = root/'val' if (root/'val').is_dir() and held is None else root
+    root = root/'val' if has_part(root, 'val') and held is None else root
     images = class_images(root, left_out)
     if held is not None: images = {name: [f for f in fs if f in held] for name,fs in images.items()}
     if unknown := [name for name in images if name not in known]:

@@ -140,7 +140,7 @@ def _contents(item):
     if not isinstance(item, Path):
         return blake2b(item if isinstance(item, bytes) else np.ascontiguousarray(RGBImage.create(item))).digest()
     digest = blake2b()
-    with open(item, 'rb') as f:
+    with item.open('rb') as f:
         while block := f.read(2**20): digest.update(block)
     return digest.digest()
 

@@ -1,6 +1,7 @@
 "Decoded images in shards: opened unread, checked once, made again where harmed, kept where one may write"
 import os
 import shutil
+import subprocess
 import sys
 import zlib
 from collections import Counter
@@ -526,3 +527,38 @@ def test_a_change_that_keeps_size_and_time_is_noticed(small, change):
     change(a, b)
     os.utime(a, (1, 1))
     assert first_pixel() == 255
+
+
+# -- larger than memory
+
+BEYOND = """
+import re, resource, sys
+from resnet_course.fast import fast_data, fast_learner
+from resnet_course.resnet import ResNet
+
+def begin(data, presize, bs):
+    dls = fast_data(data, presize, 32, bs=bs, device='cpu')
+    return fast_learner(dls, ResNet(2, [1,1,1,1], width=8), 'fp32')
+
+begin(sys.argv[1], 32, 4)  # all imports
+at_rest = 1024*int(re.search(r'VmData:\\s+(\\d+)', open('/proc/self/status').read())[1])
+resource.setrlimit(resource.RLIMIT_DATA, (at_rest+300_000_000+3*512**2*32, -1))
+for _ in range(2):  # made, then opened
+    learn = begin(sys.argv[2], 512, 32)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    print(len(learn.dls.train.cached[0].files), learn.dls.train.cached[0].nbytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason="reads from /proc what a process has")
+def test_a_cache_that_does_not_fit_into_memory(images, tmp_path):
+    "1 GB made and trained from, with 300 MB and a batch more than the process has at rest"
+    for i in range(1300):
+        folder = tmp_path/'many'/('val' if i % 13 == 0 else 'train')/'ab'[i//13 % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (16, 16), (i % 256, i//256, 99)).save(folder/f'{i}.png')
+    words = [sys.executable, '-W', 'ignore', '-c', BEYOND, images, tmp_path/'many']
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (0, '17 1022361600\n'*2), done.stderr[-2000:]
+    shutil.rmtree(tmp_path/'many')

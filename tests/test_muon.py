@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from conftest import slow
 from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
 from fastai.torch_core import set_seed
 from torch import nn
@@ -158,7 +159,8 @@ def test_it_learns_and_a_run_goes_on_where_it_was_stopped(tmp_path):
     assert on.recipe == whole.recipe
 
 
-@pytest.mark.parametrize('name', ['densenet121', 'mobilenet_v2', 'squeezenet1_0', 'nin', 'googlenet', 'seresnet50'])
+@pytest.mark.parametrize('name', [
+    'squeezenet1_0', *map(slow, ['densenet121', 'mobilenet_v2', 'nin', 'googlenet', 'seresnet50'])])
 def test_any_net_of_the_course_takes_a_step(name):
     set_seed(0)
     net = create_model(name, 10)

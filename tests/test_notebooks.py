@@ -1,18 +1,18 @@
 "Every notebook runs; every exercise's stub fails its check, its folded solution passes; claims come out as stored"
 import re
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 import torch
 from conftest import ROOT, slow
 from fastcore.nbio import read_nb, write_nb
+from forked import FORKED
 from nbdev import test as nbdev_test
 
 from resnet_course.claims import CLAIMS, Claim
 
 FLAGS = ['slow', 'cuda', 'notest']
-FAST = {'01_conv_layer', '90_exercise', '93_results', '94_what_we_checked', 'index'}  # for every day
+FAST = {'90_exercise', '93_results', '94_what_we_checked', 'index'}  # for every day
 NOTEBOOKS = [*sorted((ROOT/'nbs').glob('[!.]*.ipynb')), ROOT/'index.ipynb']
 TRY = re.compile(r'^try_exercise\((\w+)\)$', re.M)
 SOLUTION = re.compile(r'<summary>Solution</summary>\s*```python\n(.*?)```', re.S)
@@ -66,12 +66,8 @@ def run_cells(file, folder):
 
 
 def run_apart(*args):
-    """As `run_cells`, in a process of its own: a chapter's memory, its settings and its threads go with it
-
-    The process is forked from one that has the imports done, and nothing else."""
-    context = get_context('forkserver')
-    context.set_forkserver_preload(['fastai.vision.all', 'nbdev.test', 'matplotlib.pyplot', 'resnet_course.recipes'])
-    with ProcessPoolExecutor(1, mp_context=context) as pool: return pool.submit(run_cells, *args).result()
+    "As `run_cells`, in a process of its own: a chapter's memory, its settings and its threads go with it"
+    with ProcessPoolExecutor(1, mp_context=FORKED) as pool: return pool.submit(run_cells, *args).result()
 
 
 @pytest.fixture

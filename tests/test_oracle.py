@@ -15,7 +15,7 @@ PARAMETERS = {
     'densenet121': 7_978_856, 'squeezenet1_0': 1_248_424, 'mobilenet_v2': 3_504_872, 'googlenet': 6_624_904,
     'efficientnet_lite0': 4_652_008}
 # seconds each
-DAILY = {'resnet18', 'resnet34', 'squeezenet1_0', 'mobilenet_v2'}
+DAILY = {'resnet18', 'squeezenet1_0', 'mobilenet_v2'}
 WITHOUT_TWIN = {'nin'}  # neither library has it
 SIZES = {'resnet18': (32, 64, 65, 97, 224), 'resnet50': (32, 65, 97, 160, 224),
          'resnet34': (65,), 'resnet101': (65,), 'resnet152': (65,)}

@@ -431,6 +431,9 @@ def test_the_benchmark_times_two_processes_and_what_they_say(bench, small, tmp_p
         'one process': (1, 2, 16), 'two processes': (2, 1, 16), 'half the threads': (1, 1, 16)}
     script.trainer(*variants['one process'].args[4:])()  # an epoch, here
     run(*words, '--nets', '--numbers', 10, '--calls', 3, '--json', tmp_path/'ranks.json')
-    told, = json.loads((tmp_path/'ranks.json').read_text())['runs']
+    record = json.loads((tmp_path/'ranks.json').read_text())
+    again = script.parser().parse_args(record['command'].split()[2:])
+    assert (again.numbers, again.steps, again.threads) == ([10], 2, 2)  # its command can be given
+    told, = record['runs']
     assert [told[k] for k in ('case', 'processes', 'threads', 'images')] == ['all-reduce of 10', 2, 1, 3]
     assert len(told['seconds']) == 2 and min(told['seconds']) > 0

@@ -7,14 +7,18 @@ import time
 import pandas as pd
 import pytest
 from conftest import linked_digits
+from forked import Command
 
-pytestmark = pytest.mark.slow  # each starts the command once or twice
+pytestmark = pytest.mark.slow  # each trains once or twice
 EPOCHS = 4
 OPTIONS = ('--layers 1,1,1,1 --width 8 --progressive 32,48 --presize 48 --bs 8 --workers 0 '
            f'--epochs {EPOCHS} --seed 3').split()
 
 
-def start(*words):
+def start(*words): return Command('train', *words)
+
+
+def start_python(*words):
     command = [sys.executable, '-m', 'resnet_course', 'train', *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -53,14 +57,14 @@ def test_run_folder(whole):
 
 
 def test_same_seed_same_bytes(images, whole, tmp_path):
-    finish(start('--data', images, '--out', tmp_path/'run', *OPTIONS))
+    finish(start_python('--data', images, '--out', tmp_path/'run', *OPTIONS))
     assert results(tmp_path/'run') == results(whole)
 
 
-@pytest.mark.parametrize('stop, status, after', [
-    (signal.SIGKILL, -9, 0), (signal.SIGKILL, -9, 1), (signal.SIGKILL, -9, 3),
-    (signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 1)])
-def test_stopped_and_resumed(images, whole, tmp_path, stop, status, after):
+@pytest.mark.parametrize('start, stop, status, after', [
+    (start, signal.SIGKILL, -9, 0), (start, signal.SIGKILL, -9, 1), (start, signal.SIGKILL, -9, 3),
+    (start, signal.SIGTERM, 143, 2), (start_python, signal.SIGINT, 130, 1)])
+def test_stopped_and_resumed(images, whole, tmp_path, start, stop, status, after):
     "Stop the process in the epoch that follows `after` finished ones; it prints an epoch's line after the checkpoint"
     out = tmp_path/'run'
     process = start('--data', images, '--out', out, *OPTIONS)

@@ -29,6 +29,11 @@ def takes_width(name):
     return 'width' in model_options(name)
 
 
+def skips(model):
+    "Names of the blocks that add what comes in, or what a shortcut makes of it"
+    return [name for name, m in model.named_modules() if hasattr(m, 'shortcut') or type(m).__name__ == 'Residual']
+
+
 def totals(table): return [o.item() for o in table.iloc[-1][['params', 'MACs', 'memory KB']]]
 
 
@@ -49,7 +54,7 @@ def one_net(name):
             sizes[str(size)] = {'output': layers['output'].tolist(), 'memory': layers['memory KB'].tolist(),
                            'MACs': layers['MACs'].tolist(), 'total': totals(table)}
             if basic: sizes[str(size)]['basic'] = totals(cost_table(basic, size))
-        net['layers'] = layers[['layer', 'kind']].values.tolist()
+        net['layers'],net['skips'] = layers[['layer', 'kind']].values.tolist(),skips(model)
         net['widths'][str(width)] = {'params': layers['params'].tolist(), 'sizes': sizes}
     return net
 
@@ -85,7 +90,8 @@ def page():
         params,macs,memory = net['widths'][width if width in net['widths'] else '']['sizes'][size]['total']
         rows.append(f'| `{name}` | {params:,} | {macs:,} | {memory:,.1f} |')
     return '\n'.join([
-        '<div id="explorer" hidden></div>',
+        '<div id="explorer"></div>',
+        "<script>document.getElementById('explorer').style.minHeight = '60rem'</script>",  # its place is kept
         f'<script id="explorer-data" type="application/json">{json.dumps(data, separators=(",", ":"))}</script>',
         '<script defer src="../_static/explorer.js"></script>', '',
         f'## All nets at {size} px', '',

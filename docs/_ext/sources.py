@@ -23,7 +23,8 @@ PLACE = '<!-- made when the site is built -->'
 MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
         'docs/install': (front.install, [ROOT/'README.md']),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
-CLOSER = 'docs/install', 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
+CLOSER = ('docs/play', 'docs/install', 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary',
+          'docs/teachers')
 TOC = '```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```'
 
 

@@ -88,41 +88,85 @@ function saving(mine, basic) {
 }
 
 function choice(id, label, options, value) {
-  const select = make('select', {id, class: 'form-select'}, ...options.map(o => make('option', {value: o}, o)))
-  select.value = options.includes(value) ? value : options[0]
-  select.addEventListener('change', show)
+  const select = make('select', {id, class: 'form-select'}, ...options.map(o => make('option', {value: o}, o || 'no other net')))
+  select.value = value
+  select.addEventListener('change', () => { problem.hidden = true; show(true) })
   return make('p', {}, make('label', {for: id}, label), select)
 }
 
-const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)))
-const chosen = {net: 'resnet50', size: '224', width: '64', ...asked}
-const widths = nets.resnet50.widths, sizes = Object.keys(widths[64].sizes)
-const output = make('div', {id: 'explorer-output'})
+const widths = Object.keys(nets.resnet50.widths), sizes = Object.keys(nets.resnet50.widths[64].sizes)
+const USUAL = {net: 'resnet50', size: '224', width: '64', with: ''}
+const OPTIONS = {net: Object.keys(nets), size: sizes, width: widths, with: ['', ...Object.keys(nets)]}
+const output = make('div', {id: 'explorer-output'}), problem = make('p', {class: 'problem', role: 'alert', hidden: ''})
+const opened = new Set()  // names of the blocks that the reader has opened: they stay open in another net
 
-function show() {
-  const net = document.getElementById('explorer-net').value
-  const widthChoice = document.getElementById('explorer-width'), widths = Object.keys(nets[net].widths)
-  const takesWidth = widths[0] !== ''
-  widthChoice.disabled = !takesWidth
-  const width = takesWidth ? widthChoice.value : '', size = document.getElementById('explorer-size').value
+// What an address asks for; `null` if it is that of a place in the page
+function asked() {
+  const hash = decodeURIComponent(location.hash.slice(1))
+  if (hash && !hash.includes('=')) return null
+  const found = {...USUAL}, wrong = []
+  for (const [key, value] of new URLSearchParams(hash))
+    if (!(key in OPTIONS)) wrong.push(`nothing here is called ${key}; an address may name ${Object.keys(OPTIONS).join(', ')}`)
+    else if (!OPTIONS[key].includes(value)) wrong.push(`${key} ${value} is not here; choose among ${OPTIONS[key].filter(o => o).join(', ')}`)
+    else found[key] = value
+  return {found, wrong}
+}
+
+function follow() {
+  const {found, wrong} = asked() ?? {found: null, wrong: []}
+  if (!found) return document.getElementById(location.hash.slice(1))?.scrollIntoView()
+  for (const key of Object.keys(OPTIONS)) document.getElementById(`explorer-${key}`).value = found[key]
+  problem.hidden = !wrong.length
+  problem.textContent = wrong.length ? `The address asks for what there is not: ${wrong.join('. Also, ')}. So you see the usual instead.` : ''
+  show(false)
+}
+
+// One net: totals, what its bottlenecks save, its stack
+function view(net, size, chosenWidth, id) {
+  const takes = Object.keys(nets[net].widths)[0] !== '', width = takes ? chosenWidth : ''
   const layers = layersOf(net, width, size), {total, basic} = nets[net].widths[width].sizes[size]
   let blocks = folded(blocksOf(layers))
   if (blocks.length > 40) blocks = folded(blocksOf(layers, 1))
   const most = Math.max(...blocks.map(b => b.times*sum(b.layers.map(l => l.MACs))))
-  const fact = (id, label, text) => make('div', {}, make('dt', {}, label), make('dd', {id}, text))
-  output.replaceChildren(
+  const fact = (what, label, text) => make('div', {}, make('dt', {}, label), make('dd', {id: what + id}, text))
+  const rows = blocks.map(b => {
+    const element = row(b, size, most), details = element.querySelector('details')
+    if (nets[net].skips.includes(b.name)) {
+      element.classList.add('skip')
+      element.querySelector('.name').append(make('span', {class: 'label'}, 'with a skip connection'))
+    }
+    details.open = opened.has(b.name)
+    details.addEventListener('toggle', () => { opened[details.open ? 'add' : 'delete'](b.name) })
+    return element
+  })
+  return {takes, total, element: make('div', {class: 'net'},
     make('div', {role: 'status'}, make('dl', {class: 'totals'}, fact('total-params', 'parameters', number(total[0])),
       fact('total-macs', 'multiply-adds', number(total[1])), fact('total-memory', 'memory, KB', number(total[2], 1)))),
-    ...(basic ? [saving(total, basic)] : []),
-    make('h2', {id: 'stack'}, `${net}, from image to answer`),
+    ...(basic && !id ? [saving(total, basic)] : []),
+    make('h2', {id: `stack${id}`}, `${net}, from image to answer`),
     make('ol', {class: 'stack'}, make('li', {class: 'image'}, bar(`3x${size}x${size}`, size, 0),
-      make('span', {class: 'name'}, 'image'), make('span', {class: 'value'}, `3x${size}x${size}`)),
-      ...blocks.map(b => row(b, size, most))))
-  history.replaceState(null, '', '#' + new URLSearchParams(takesWidth ? {net, size, width} : {net, size}))
+      make('span', {class: 'name'}, 'image'), make('span', {class: 'value'}, `3x${size}x${size}`)), ...rows))}
 }
 
-root.append(make('form', {class: 'controls'}, choice('explorer-net', 'Net', Object.keys(nets), chosen.net),
-  choice('explorer-size', 'Image, pixels', sizes, chosen.size),
-  choice('explorer-width', 'Width, channels', Object.keys(widths), chosen.width)), output)
-root.hidden = false
-show()
+function show(write) {
+  const [net, size, width, other] = ['net', 'size', 'width', 'with'].map(key => document.getElementById(`explorer-${key}`).value)
+  const one = view(net, size, width, ''), two = other && view(other, size, width, '-2')
+  document.getElementById('explorer-width').disabled = !one.takes && !(two && two.takes)
+  const times = (what, i) => `${number(two.total[i]/one.total[i], 2)} times the ${what}`
+  output.classList.toggle('two', !!two)
+  output.replaceChildren(...(two ? [make('p', {class: 'beside'}, `${other} has ${times('parameters', 0)}, ${times('multiply-adds', 1)} `
+    + `and ${times('memory', 2)} of ${net}.`), make('div', {class: 'beside'}, one.element, two.element)] : [one.element]))
+  const said = {net, size, ...(one.takes || two?.takes ? {width} : {}), ...(other ? {with: other} : {})}
+  if (write) history.replaceState(null, '', '#' + new URLSearchParams(said))
+}
+
+root.append(make('form', {class: 'controls'}, choice('explorer-net', 'Net', OPTIONS.net, USUAL.net),
+  choice('explorer-size', 'Image, pixels', sizes, USUAL.size), choice('explorer-width', 'Width, channels', widths, USUAL.width),
+  choice('explorer-with', 'Beside it', OPTIONS.with, USUAL.with)), problem, output)
+const first = asked()
+if (first) follow()
+else {
+  show(false)
+  document.getElementById(location.hash.slice(1))?.scrollIntoView()
+}
+addEventListener('hashchange', follow)

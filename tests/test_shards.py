@@ -1,0 +1,369 @@
+"Image sets in shards: what is written is WebDataset, what is read is each image once, and what is harmed is one line"
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_NET, linked_digits
+from fastai.distributed import DistributedDL
+from PIL import Image
+from test_ranks import all_well, fit, together
+from tiny import TINY, results
+from tiny import fit as fit_here
+
+from resnet_course import CourseError, shards
+from resnet_course.data import get_data, image_files
+from resnet_course.distributed import shared
+from resnet_course.fast import fast_data
+from resnet_course.run import SaveRun
+from resnet_course.shards import shard_files, shard_images, write_shards
+
+
+def cut(images, out):
+    "The set in shards of four; an image takes two blocks for itself and two for its class"
+    write_shards(image_files(images), out, 4*2048)
+    return out
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory, digits):
+    "26 training images make seven shards, the last of two"
+    return linked_digits(tmp_path_factory.mktemp('data')/'images', digits, 13, 4)
+
+
+@pytest.fixture(scope='module')
+def seven(images, tmp_path_factory): return cut(images, tmp_path_factory.mktemp('shards')/'seven')
+
+
+@pytest.fixture
+def own(seven, tmp_path): return Path(shutil.copytree(seven, tmp_path/'own'))
+
+
+def tar_of(path, members):
+    "A tar as another tool would make it, without an index"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, 'w') as tar:
+        for name, data in members:
+            (info := tarfile.TarInfo(name)).size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def picture(colour=0, kind='png'):
+    Image.new('RGB', (9, 9), (colour, 0, 0)).save(data := io.BytesIO(), kind)
+    return data.getvalue()
+
+
+def refusal(source, **kwargs):
+    with pytest.raises(CourseError) as e: image_files(source, **kwargs)
+    assert '\n' not in str(e.value)
+    return str(e.value)
+
+
+# -- what is written
+
+def test_the_set_is_the_folder(images, seven):
+    "Images, classes and order, and so all that a seed decides"
+    a, b = image_files(images), image_files(seven)
+    assert len(shard_files(seven/'train')) == 7 and (b.counts, b.classes, b.labels) == (a.counts, a.classes, a.labels)
+    assert [f.open('rb').read() for f in b.items] == [f.read_bytes() for f in a.items]
+    assert [f.name for f in b.items] == [f.name for f in a.items] and len({*map(str, b.items)}) == 34
+
+
+def test_what_is_written_is_webdataset(images, seven):
+    "Pairs of neighbours with one key, an image and a number; classes mixed in each shard; the same bytes each time"
+    folders = [f.parent.name for f in image_files(images).train]
+    seen = []
+    for file in shard_files(seven/'train'):
+        with tarfile.open(file) as tar: members = [(m.name, tar.extractfile(m).read()) for m in tar]
+        for (image, _), (number, label) in zip(members[::2], members[1::2], strict=True):
+            assert image.endswith('.png') and number == image.replace('.png', '.cls')
+            assert sorted({*folders})[int(label)] == image.split('/')[0]
+            seen.append(image)
+    assert sorted(s.split('/')[0] for s in seen) == folders and len({*seen}) == 26
+    again = cut(images, seven.parent/'again')
+    assert all((again/f.name).read_bytes() == f.read_bytes() for f in seven.glob('[!.]*'))
+    said = json.loads((seven/'_info.json').read_text())
+    assert said['classes'] == ['3', '7'] and said['splits']['train']['shard_lengths'] == [4]*6+[2]
+
+
+@pytest.mark.slow
+def test_other_tools_read_it(small, tmp_path):
+    for f in small.glob('*/*/*.png'): Image.open(f).convert('RGB').save(f.with_suffix('.jpg')), f.unlink()
+    out = cut(small, tmp_path/'out')
+    script = """
+import sys, webdataset, timm.data
+from glob import glob
+pairs = webdataset.WebDataset(sorted(glob(sys.argv[1]+'/train-*.tar')), shardshuffle=False).decode('pil')
+print(sorted(number for _,number in pairs.to_tuple('jpg','cls')))
+data = timm.data.create_dataset('wds/', root=sys.argv[1], split='train', is_training=False, batch_size=1)
+print(len(data), sorted(number for _,number in data))
+"""
+    words = [sys.executable, '-W', 'ignore', '-c', script, out]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f'{[0]*12+[1]*12}\n24 {[0]*12+[1]*12}\n'
+
+
+def test_names_that_would_lose_an_image(small, tmp_path):
+    "A key ends at the first dot, so two of these would be one"
+    for name in ('000.v2.png', '000_v2.png', '000.jpg'): shutil.copy(small/'val'/'3'/'000.png', small/'val'/'3'/name)
+    found = image_files(cut(small, tmp_path/'out'))
+    assert found.counts == {'train': 24, 'val': 11}
+    assert len({f.stem for f in found.val if f.parent.name == '3'}) == 7, "so no two share a key"
+
+
+def test_nothing_is_half_written(small, tmp_path, monkeypatch):
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(tarfile.TarFile, 'addfile', full)
+    with pytest.raises(OSError, match='No space'): write_shards(image_files(small), tmp_path/'out')
+    assert not [f for f in tmp_path.iterdir() if f.name != 'small']
+
+
+def test_the_command(command, refused, unsplit, tmp_path):
+    out = tmp_path/'out'
+    assert "holds out" not in command('shard', unsplit, out, '--valid', '0.2')[1] and len(shard_files(out)) == 2
+    assert 'is there already; take another' in refused('shard', unsplit, out, '--valid', '0.2')
+    assert image_files(out).counts == image_files(unsplit, valid_pct=0.2).counts
+    status, said, _ = command('shard', out, tmp_path/'again')
+    assert status == 0 and said.startswith('train: 13 images in 1 shard\nval: 3 images in 1 shard\nnext: resnet-course')
+    assert 'not of a list' in refused_list(tmp_path/'list')
+    assert command('clean', out)[0] == 0 and len(shard_files(out)) == 2
+
+
+def refused_list(out):
+    images = image_files(files=[picture()]*4, labels=list('abab'), valid=[0, 0, 1, 1])
+    with pytest.raises(CourseError) as e: write_shards(images, out)
+    return str(e.value)
+
+
+# -- what is read
+
+@pytest.mark.parametrize('change', [{}, {'pipeline': 'book'}], ids=['fast', 'book'])
+def test_the_net_is_the_same_to_the_bit(images, seven, tmp_path, monkeypatch, change):
+    "As from the folder; also of a run that was stopped after an epoch, and went on"
+    recipe, begin = replace(TINY, **change), SaveRun.before_epoch
+    fit_here(recipe, images, tmp_path/'folder', workers=0)
+
+    def before_epoch(self):
+        begin(self)
+        if self.epoch == 1: raise KeyboardInterrupt
+    monkeypatch.setattr(SaveRun, 'before_epoch', before_epoch)
+    with pytest.raises(KeyboardInterrupt): fit_here(recipe, seven, tmp_path/'run', workers=0)
+    assert not (tmp_path/'run'/'curves.png').exists()
+    monkeypatch.setattr(SaveRun, 'before_epoch', begin)
+    fit_here(None, None, tmp_path/'run', True, workers=0)
+    assert results(tmp_path/'run') == results(tmp_path/'folder')
+
+
+@pytest.mark.parametrize('n', [2, 3])
+@pytest.mark.parametrize('make', [fast_data, get_data])
+def test_each_image_once_over_ranks(seven, n, make):
+    "And equally many batches on each rank, though seven shards divide by neither; the last two of 26 wait"
+    dl = make(seven, 32, 32, bs=6, device='cpu', workers=0).train
+    parts, lengths = [], set()
+    for rank in range(n):
+        dl.rng.seed(3)
+        with shared(dl, rank, n):
+            lengths.add((len(dl), dl.n))
+            parts.append(dl.get_idxs())
+    assert lengths == {(4, 24//n)} and len({*chain(*parts)}) == 24 == sum(map(len, parts))
+
+
+def test_fastais_own_loader_divides_it(seven):
+    class Here(DistributedDL):
+        def _broadcast(self, t, rank): return t
+    parts, lengths = [], set()
+    for rank in range(2):
+        dl = fast_data(seven, 32, 32, bs=5, device='cpu').valid
+        dl = Here(dl, rank=rank, world_size=2)
+        parts.append(dl.get_idxs())
+        lengths.add(len(dl))
+    assert len(lengths) == 1 and sorted(chain(*parts)) == list(range(8))
+
+
+@pytest.mark.slow
+def test_each_image_once_over_workers_and_shuffled_by_epoch_and_seed(seven):
+    orders = []
+    for seed in (1, 1, 2):
+        dl = get_data(seven, 8, 32, bs=13, device='cpu', workers=2).train
+        dl.rng.seed(seed)
+        dl.after_batch.fs.clear()
+        for _ in range(2):
+            seen = [image.numpy().tobytes() for x, _ in dl for image in x]
+            assert len(seen) == len({*seen}) == 26
+            orders.append(seen)
+    assert orders[0] == orders[2] != orders[1] == orders[3] and orders[4] not in orders[:2]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_net(seven, tmp_path):
+    a, b = all_well(together(tmp_path, fit, replace(TINY, pipeline='book'), seven, tmp_path/'run'))
+    crops = a.gave['crops'], b.gave['crops']
+    assert len(crops[0]) == len(crops[1]) == 6 and not {*crops[0]} & {*crops[1]}
+    assert len(results(tmp_path/'run')[1].split()) == 3 and not b.out
+
+
+def test_an_image_goes_to_another_process(seven):
+    image = image_files(seven).train[0]
+    again = pickle.loads(pickle.dumps(image))
+    assert again == image and again.open('rb').read() == image.open('rb').read() and again.parent.name in '37'
+
+
+def test_divided_by_a_share_or_in_groups(unsplit, tmp_path):
+    "Tars that do not say what is held out, and such that do"
+    tar = tar_of(tmp_path/'all'/'all.tar', [(f'{f.parent.name}/{f.name}', f.read_bytes())
+                                            for f in sorted(unsplit.rglob('*.png'))])
+    a, b = (image_files(source, valid_pct=0.2) for source in (unsplit, tar.parent))
+    assert [f.name for f in a.items] == [f.name for f in b.items] and a.counts == b.counts
+    a, b = (image_files(source, valid_pct=0.3, groups=lambda f: f.name[:2], report=str)
+            for source in (unsplit, tar.parent))
+    assert [f.name for f in a.val] == [f.name for f in b.val] and b.val[0].open('rb').read(4) == b'\x89PNG'
+    assert 'none that is called train' in refusal(tar.parent)
+    write_shards(a := image_files(unsplit, valid_pct=0.2), tmp_path/'out')
+    assert 'has train and val of its own' in refusal(tmp_path/'out', valid_pct=0.2)
+
+
+# -- tars of others
+
+LAYOUTS = {'names': ['x-train-0.tar', 'x-validation-0.tar'], 'folders': ['train/0.tar', 'val/0.tar'],
+           'plain': ['training.tar', 'val.tar']}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('kind', ['number', 'text', 'folder'])
+def test_tars_of_others(tmp_path, layout, kind, monkeypatch):
+    "An index is made, once; captions are nothing to us; a class is a number, a name, or a folder"
+    label = {'number': lambda i: str(i % 3*9), 'text': lambda i: 'abc'[i % 3], 'folder': lambda i: 'xyz'[i % 3]}[kind]
+    for name in LAYOUTS[layout]:
+        members = []
+        for i in range(6):
+            key = f'{label(i)}/{i}' if kind == 'folder' else f'{i:04}'
+            members += [(f'{key}.txt', b'a caption'), (f'{key}.PNG', picture(i))]
+            if kind != 'folder': members.append((f'{key}.cls', label(i).encode()+b'\n'))
+        tar_of(tmp_path/'set'/name, members)
+    scans = []
+    scan = shards._scan
+    monkeypatch.setattr(shards, '_scan', lambda path: scans.append(path) or scan(path))
+    for _ in range(2):
+        images = image_files(tmp_path/'set')
+        assert images.classes == sorted(map(label, range(3))) and images.counts == {'train': 6, 'val': 6}
+        assert not images.left_out and images.train[0].open('rb').read() == picture(0)
+    assert len(scans) == 2
+    os.utime(tmp_path/'set'/LAYOUTS[layout][0], (1, 1))
+    assert image_files(tmp_path/'set').counts['train'] == 6 and len(scans) == 3
+
+
+def test_an_index_that_cannot_be_kept_here_is_kept_at_home(own, own_cache, plain_user):
+    for f in own.glob('.*.index'): f.unlink()
+    own.chmod(0o555)
+    try:
+        assert image_files(own).counts['train'] == 26 and len(list(own_cache.glob('shards/*'))) == 9
+        assert not list(own.glob('.*.index'))
+    finally: own.chmod(0o755)
+
+
+@pytest.mark.parametrize('index', ['', '[', '[[1, 2]]', '7', '{}', 'null'])
+def test_an_index_that_is_none_is_made_again(own, index):
+    for f in own.glob('.*.index'): f.write_text(index)
+    assert image_files(own).counts == {'train': 26, 'val': 8}
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    members = [('a/1.png', picture()), ('b/1.png', picture()), ('b/2.v2.png', picture()), ('b/3.png', b'')]
+    for name in ('train.tar', 'val.tar'): tar_of(tmp_path/'set'/name, members)
+    said = []
+    assert image_files(tmp_path/'set', report=said.append).counts == {'train': 2, 'val': 2}
+    assert 'left out 4 of 8 files' in said[0] and '2.v2.png (' in said[0] and '3.png (' in said[0]
+
+
+@pytest.mark.parametrize('members', [[('1.png', picture())], [('1.png', picture()), ('1.cls', b'')],
+                                     [('1.png', picture()), ('1.cls', b'a/b')], [('../1.png', picture())]])
+def test_an_image_without_a_class(tmp_path, members):
+    for name in ('train.tar', 'val.tar'): tar_of(tmp_path/'set'/name, members)
+    assert '1.png in shard' in (line := refusal(tmp_path/'set')) and 'has no class' in line
+
+
+# -- harm
+
+def end_of(path):
+    "Where the member begins that is in the middle, where its bytes begin, and where the last one ends"
+    with tarfile.open(path) as tar:
+        members = list(tar)
+        return members[len(members)//2].offset, members[len(members)//2].offset_data, tar.offset
+
+
+CUTS = {'between members': lambda f: end_of(f)[0], 'in a header': lambda f: end_of(f)[0]+100,
+        'in an image': lambda f: end_of(f)[1]+50, 'before its end': lambda f: end_of(f)[2],
+        'in its end': lambda f: end_of(f)[2]+512, 'to nothing': lambda f: 0, 'to a byte': lambda f: 1}
+
+
+@pytest.mark.parametrize('ours', [True, False])
+@pytest.mark.parametrize('where', CUTS)
+def test_cut_short(own, where, ours):
+    "Between members, tarfile and the libraries for such sets lose the rest in silence"
+    if not ours: (own/'_info.json').unlink()
+    file = own/'train-000003.tar'
+    os.truncate(file, CUTS[where](file))
+    assert 'train-000003.tar is cut short, or no tar; copy it again' in refusal(own)
+
+
+@pytest.mark.parametrize('name', ['train-000000.tar', 'train-000003.tar', 'train-000006.tar', 'val-000000.tar'])
+def test_a_shard_is_missing(own, refused, name):
+    (own/name).unlink()
+    assert f'lacks the shard {name}; copy it again' in refusal(own)
+    if name == 'train-000003.tar':
+        assert f'lacks the shard {name}' in refused('train', '--data', own)
+        (own/'_info.json').unlink()  # then a gap in the numbers tells
+        assert f'lacks the shard {name}' in refusal(own)
+
+
+def test_a_shard_has_other_images(own):
+    shutil.copy(own/'val-000000.tar', own/'train-000003.tar')
+    n = len(shard_images([own/'val-000001.tar']))
+    tar_of(own/'train-000003.tar', [('3/1.png', picture())])
+    assert n and 'train-000003.tar has 1 images, and _info.json says 4; copy it again' in refusal(own)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"splits": {"train": {"filenames": ["a"], "shard_lengths": []}}}'])
+def test_an_info_that_is_none(own, text):
+    (own/'_info.json').write_text(text)
+    assert '_info.json does not list the shards; mend or remove it' in refusal(own)
+
+
+HARM = {'gone': (lambda f: f.unlink(), 'cannot be read (No such file or directory)'),
+        'cut': (lambda f: os.truncate(f, 1024), 'has changed since it was listed'),
+        'new': (lambda f: os.utime(f, (1, 1)), 'has changed since it was listed')}
+
+
+@pytest.mark.parametrize('harm', HARM)
+def test_harmed_while_it_is_used(own, harm):
+    images = image_files(own)
+    dls = get_data(images, 8, 32, bs=26, device='cpu', workers=0)
+    HARM[harm][0](own/'train-000003.tar')
+    with pytest.raises(CourseError) as e: dls.train.one_batch()
+    assert f'train-000003.tar {HARM[harm][1]}' in str(e.value) and '\n' not in str(e.value)
+    with pytest.raises((CourseError, FileNotFoundError), match=r'(4 of 34 images|No such file).*train-000003\.tar'):
+        fast_data(images, 8, 32, bs=8, device='cpu')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+def test_harmed_in_the_middle_of_a_training(own, refused, tmp_path, monkeypatch, workers):
+    "One line, no hang, and the epochs before are kept"
+    begin = SaveRun.before_epoch
+    def before_epoch(self):
+        begin(self)
+        if self.epoch == 1: os.truncate(own/'train-000003.tar', 4096)
+    monkeypatch.setattr(SaveRun, 'before_epoch', before_epoch)
+    words = [*SMALL_NET[:-1], workers]
+    line = refused('train', '--data', own, '--recipe', 'book', '--out', tmp_path/'run', '--epochs', '3', *words)
+    assert 'train-000003.tar has changed since it was listed' in line and (tmp_path/'run'/'checkpoint.pt').exists()
