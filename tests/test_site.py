@@ -221,7 +221,8 @@ def test_the_first_page(site, parsed):
 def test_what_stands_under_a_title(site):
     for stem in CHAPTERS:
         html = (site/'nbs'/f'{stem}.html').read_text()
-        bar = re.search(r'</h1>\s*<blockquote>(?:(?!<section).)*</blockquote><div class="chapter-bar">(.*?)</div>', html, re.S)[1]
+        under = r'</h1>\s*<blockquote>(?:(?!<section).)*</blockquote><div class="chapter-bar">(.*?)</div>'
+        bar = re.search(under, html, re.S)[1]
         assert f'/blob/main/nbs/{stem}.ipynb">Open in Colab' in bar and f'_sources/nbs/{stem}.ipynb" download' in bar
         assert 'rel="prev"' in bar and 'rel="next"' in bar
         number = str(int(stem[:2]))
