@@ -381,13 +381,17 @@ LOOKS = """known => {  // mark an element of each look of text that is not known
 }"""
 THEME = 'theme => document.documentElement.dataset.theme = theme'
 AXE = '([context, options]) => axe.run(context || document, options).then(found => found.violations)'
-READS = """() => {  // how a page reads on a desk: code in small letters or cut off, and the letters of a line of prose
+READS = """() => {  // how a page reads on a desk: code in small letters or cut off, pictures out of shape, and the letters of a line of prose
   const small = [], lines = [0, 0]
   for (const e of document.querySelectorAll('article pre')) {
     if (!e.checkVisibility()) continue
     if (parseFloat(getComputedStyle(e).fontSize) < 14) small.push('small: ' + e.textContent.slice(0, 60))
     if (e.scrollWidth > e.clientWidth + 1) small.push('cut off: ' + e.textContent.slice(0, 60))
   }
+  for (const e of document.querySelectorAll('article img'))
+    if (e.complete && e.naturalWidth && getComputedStyle(e).objectFit == 'fill'
+        && Math.abs(e.clientWidth * e.naturalHeight / e.clientHeight / e.naturalWidth - 1) > .03)
+      small.push('out of shape: ' + e.src.slice(-60))
   for (const e of document.querySelectorAll('article section > p')) {
     const n = Math.round(e.clientHeight / parseFloat(getComputedStyle(e).lineHeight))
     if (n > 3) { lines[0] += e.textContent.length; lines[1] += n - .5 }  // the last line ends somewhere
