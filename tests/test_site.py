@@ -381,7 +381,7 @@ LOOKS = """known => {  // mark an element of each look of text that is not known
 }"""
 THEME = 'theme => document.documentElement.dataset.theme = theme'
 AXE = '([context, options]) => axe.run(context || document, options).then(found => found.violations)'
-READS = """() => {  // how a page reads on a desk: code in small letters or cut off, pictures out of shape, and the letters of a line of prose
+READS = """() => {  // how a page reads on a desk: small or cut code, figures out of shape, the letters of a line
   const small = [], lines = [0, 0]
   for (const e of document.querySelectorAll('article pre')) {
     if (!e.checkVisibility()) continue
