@@ -69,9 +69,9 @@ def panel(found, key, said, unit, left):
     for p in sorted(shown, key=lambda p: -p['gpu']):
         at,kind = x(p[key]),'gpu' if p['gpu'] else 'cpu'
         told = f"{p['name']}: {p['mean']:.1f}%, {p['seeds']} seed{'s'*(p['seeds']>1)}, {p['seconds']:,.0f} s"
-        top,middle,low = (f'{y(p[k]):.1f}' for k in ('high', 'mean', 'low'))
-        parts.append(f'<g class="{kind}"><title>{escape(told)}</title><line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" '
-                     f'y2="{low}"/><circle cx="{at:.1f}" cy="{middle}" r="4.5"/></g>')
+        y1,cy,y2 = (f'{y(p[k]):.1f}' for k in ('high', 'mean', 'low'))
+        parts.append(f'<g class="{kind}"><title>{escape(told)}</title><line x1="{at:.1f}" x2="{at:.1f}" y1="{y1}" '
+                     f'y2="{y2}"/><circle cx="{at:.1f}" cy="{cy}" r="4.5"/></g>')
     best = max((p for p in shown if not p['gpu']), key=lambda p: p['mean'])
     end = x(best[key]) > left+WIDE*.6
     parts.append(f'<text x="{x(best[key])+(-9 if end else 9):.1f}" y="{y(best["mean"])-5:.1f}" class="title" '
