@@ -71,10 +71,10 @@ function panel(net, id, says, most = net.classes.length) {
     }))
     look()
     for (const [part, x] of Object.entries(parts(net, maps))) {
-      const shown = strips[part] ??= [make('canvas'), make('canvas')], n = Math.min(16, x.c)
-      if (!shown[0].isConnected) rows.append(make('figure', {}, make('div', {class: 'play-maps', role: 'img',
-        'aria-label': `${n} of the ${x.c} maps of ${part}`}, ...shown),
-        make('figcaption', {}, make('b', {}, part), ` ${n} of ${x.c} maps, ${x.w}x${x.h}`)))
+      const n = Math.min(16, x.c), {shown, sizes} = strips[part] ??= {shown: [make('canvas'), make('canvas')], sizes: make('span')}
+      if (!sizes.isConnected) rows.append(make('figure', {}, make('div', {class: 'play-maps', role: 'img',
+        'aria-label': `${n} of the ${x.c} maps of ${part}`}, ...shown), make('figcaption', {}, make('b', {}, part), sizes)))
+      sizes.textContent = ` ${n} of ${x.c} maps, ${x.w}x${x.h}`
       drawMaps(shown, x)
     }
     time.textContent = `Computed in ${number(ms)} ms, in this page.`
@@ -133,7 +133,7 @@ function digits(root, net) {
     'aria-label': 'Drawing pad', 'aria-describedby': 'play-keys'})
   const small = make('canvas', {role: 'img', 'aria-label': 'The drawing as 8 by 8 numbers, as the net is shown it', class: 'pixels'})
   const view = panel(net, 'digit', 'It reads ')
-  let strokes = START.map(smooth), own = false, cursor = [50, 50], down = false, waiting = false
+  let side = net.size, strokes = START.map(smooth), own = false, cursor = [50, 50], down = false, waiting = false
 
   function sketch() {
     const ctx = pad.getContext('2d'), scale = pad.width/SIDE, style = getComputedStyle(pad)
@@ -162,12 +162,13 @@ function digits(root, net) {
     view.show(maps, small, ms, strokes.length ? undefined : 'Of an empty pad it says ')
   }
   const pixels = grid => {
-    const big = enlarged(grid, net.size)
-    return {c: 3, h: net.size, w: net.size,
+    const big = enlarged(grid, side)
+    return {c: 3, h: side, w: side,
             data: Float32Array.from({length: 3*big.length}, (_, i) => (big[Math.floor(i/3)]/255 - net.mean[i%3])/net.sd[i%3])}
   }
   const soon = () => { if (!waiting) { waiting = true; requestAnimationFrame(compute) } }
-  view.again = () => { soon(); score.textContent = '' }
+  const again = () => { soon(); score.textContent = '' }
+  view.again = again
   const begin = point => {
     if (!own) strokes = []
     own = true
@@ -215,14 +216,14 @@ function digits(root, net) {
   const held = JSON.parse(document.getElementById('play-held').textContent)
   const score = make('p', {class: 'play-note', role: 'status'})
   async function test() {
-    const asked = JSON.stringify([...view.edit.out, '', ...view.edit.alone])
+    const state = () => JSON.stringify([...view.edit.out, side, ...view.edit.alone]), asked = state()
     let right = 0
     exam.disabled = true
     for (const [i, [label, text]] of held.entries()) {
       const grid = Uint8Array.from(text, c => parseInt(c, 17)), logits = run(net, pixels(grid), view.edit).at(-1).data
       right += logits.indexOf(Math.max(...logits)) === label
       if (i%10 === 9) {
-        if (asked !== JSON.stringify([...view.edit.out, '', ...view.edit.alone])) break
+        if (asked !== state()) break
         score.textContent = i + 1 < held.length ? `${right} of ${i + 1} ...` : `It reads ${right} of ${held.length} digits that it never saw.`
         await new Promise(resolve => setTimeout(resolve))
       }
@@ -231,7 +232,9 @@ function digits(root, net) {
   }
   const button = (text, click) => make('button', {type: 'button', class: 'play-button', click}, text)
   const exam = button(`Read ${held.length} digits that it never saw`, test)
-  view.blocks.append(make('p', {class: 'play-buttons'}, exam), score)
+  const sides = make('select', {id: 'digit-side', class: 'form-select', change() { side = Number(sides.value); again() }},
+    ...[64, 96, 127, 128, 129, 136, 160].map(n => make('option', {value: n, selected: n === side}, n)))
+  view.blocks.append(make('p', {class: 'play-buttons'}, make('label', {for: 'digit-side'}, 'Enlarged to, pixels'), sides, exam), score)
   const shown = make('figure', {class: 'play-shown'}, small, make('figcaption', {}, 'what the net is shown: 8x8 numbers'))
   root.replaceChildren(
     make('div', {class: 'play-top'},
