@@ -24,7 +24,7 @@ TITLES = {  # short ones; a record without says in full what it is
     'imagenette': 'The weights that the package brings', 'input': 'Speed of loaders',
     'laptop-confirm': 'The laptop recipe, confirmed', 'laptop-screen': 'The laptop recipe, searched',
     'memory': 'Peak memory', 'overhead': "What fastai's Learner adds", 'step': 'Speed of a training step',
-    'in20_trust': 'How far to trust the weights'}
+    'ranks': 'Two processes beside one', 'trust': 'How far to trust the weights'}
 
 
 def strip(values, low, high):

@@ -12,7 +12,7 @@ ANSWERS = {  # the cell that asks for a guess: the one that answers
     '08_training': {'a803': 'a807', '31a85417': 'c046'}, '09_progressive_resizing': {'dd817cde': '99a9c9df'},
     '10_relatives': {'c831d0bc': 'b5bb4afa'}, '12_speed': {'b0dc6160': 'c016'}, '13_roofline': {'d3b52f10': '25fd256f'},
     '14_ten_minutes': {'u002': '72e020f4', 'm004': 'm008'}, '15_clinic': {'fc8d40a2': '020751ae'},
-    '17_many_processes': {'b3ab9501': '3b252a3b'}, '18_reuse': {'ebb3d0ea': '7e36ed62'},
+    '17_many_processes': {'b3ab9501': '3b252a3b', 'rateb001': 'rateb007'}, '18_reuse': {'ebb3d0ea': '7e36ed62'},
     '19_your_photographs': {'5cf51f39': '84cbf944'},
     '20_look_inside': {'9fb27499': '729a0b61', '0dc07614': 'eee9e673', '2836d028': '1aaac897', 'b323f889': '58c0d68c',
                        '9ef1726d': 'aca98d07'},
