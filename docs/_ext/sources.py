@@ -18,7 +18,8 @@ from resnet_course.claims import Claim
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = sorted((ROOT/'resnet_course').glob('[a-z]*.py'))
 # what stands at `<!-- made when the site is built -->`, and the files it is made from
-MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
+MADE = {'docs/map': (course_map.page, course_map.FILES),
+        'docs/explorer': (explorer.page, [*MODULES, Path(explorer.__file__)]),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
 CLOSER = 'docs/map', 'docs/play', 'docs/explorer', 'docs/results', 'docs/glossary', 'docs/teachers'
 TOC = '```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```'
