@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = sorted((ROOT/'resnet_course').glob('[a-z]*.py'))
 PLACE = '<!-- made when the site is built -->'
 # what stands there, and the files it is made from
-MADE = {'docs/map': (course_map.page, course_map.FILES), 'docs/explorer': (explorer.page, MODULES),
+MADE = {'docs/map': (course_map.page, course_map.FILES),
+        'docs/explorer': (explorer.page, [*MODULES, Path(explorer.__file__)]),
         'docs/install': (front.install, [ROOT/'README.md']),
         'docs/results': (experiments.page, [*{f.parent for f in experiments.FILES}, *experiments.FILES])}
 CLOSER = ('docs/play', 'docs/install', 'docs/map', 'docs/explorer', 'docs/results', 'docs/glossary',
