@@ -412,7 +412,7 @@ PLAIN = """marked => {  // code without the thousands of words that make its col
 
 @needs_browser
 @pytest.mark.parametrize('kind', [*KINDS, 'others'])
-def test_every_page_in_the_browser(site, page, kind):
+def test_every_page_in_the_browser(site, page, kind, request):
     """No error, no failed request, none to elsewhere, nothing that moves while it loads, nothing wider than the window
     on a phone, a tablet and a desk, nor a wide table on a phone; code in full, prose in lines that can be read;
     axe-core finds nothing, nor, in light and dark, any look of text with too little contrast"""
@@ -432,6 +432,7 @@ def test_every_page_in_the_browser(site, page, kind):
     page.on('request', asked)
     page.add_init_script(MOVES)
     letters,lines = 0,0
+    every = 1 if request.config.getoption('--fuzz') else {'nbs': 3, 'resnet_course': 5}.get(kind, 1)  # axe takes long
     def kind_of(file): return parts[0] if (parts := file.relative_to(site).parts)[0] in KINDS else 'others'
     for i, file in enumerate(f for f in pages(site) if kind_of(f) == kind):
         where = file.relative_to(site)
@@ -446,7 +447,7 @@ def test_every_page_in_the_browser(site, page, kind):
         found,(n, rows) = page.evaluate(READS)
         faults += [f'{where}: {fault}' for fault in found]
         letters,lines = letters+n,lines+rows
-        if kind == 'resnet_course' and i%5: continue  # all are made by one template
+        if i%every: continue
         page.evaluate(axe)
         for theme in ('dark', 'light'):
             page.evaluate(THEME, theme)
