@@ -51,7 +51,7 @@ function draw({main, way, out}, n, f, first) {
   if (way) parts.push(svg('circle', {cx: middle, cy: last + 22, r: 13, class: 'sum'}), text(middle, last + 28, '+'),
     line([middle, last + 36], [middle, last + 44]), text(middle, last + 60, `ReLU: ${f} x ${out} x ${out}`, true))
   else parts.push(text(middle, last + 44, `${f} x ${out} x ${out}`, true))
-  return svg('svg', {viewBox: `0 0 ${way ? 370 : 220} ${height + 10}`, class: 'block-drawing'}, ...parts)
+  return svg('svg', {viewBox: `0 0 ${way ? 370 : 220} ${height + 10}`, class: 'drawing block-drawing'}, ...parts)
 }
 
 function show() {
