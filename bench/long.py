@@ -148,7 +148,7 @@ def train(args, variant, epochs, seed):
         if c.net: c.net(net)
     averages = [c.cbs() for c in changes if c.cbs]
     learn = fast_learner(data, net, opt_func=fused_sgd, graph=graph,
-                         loss_func=nn.CrossEntropyLoss(label_smoothing=max(c.smoothing for c in changes)),
+                         loss_func=nn.CrossEntropyLoss(label_smoothing=max((c.smoothing for c in changes), default=0.)),
                          cbs=[ValidateLast(1), clock := FinishedClock(args.device), *averages])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, RATE)
     kept = averages[0].model_now() if averages else learn.model
