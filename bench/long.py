@@ -7,17 +7,16 @@ usage: python bench/long.py --json FILE --epochs 5 25 [--seeds 0 1 2]
 The base: ResNet-18 with 32 channels after the stem, SGD at 0.2, batches of 64, one cycle, 64 px, cropped and mirrored.
 Mixup, CutMix and TrivialAugment are torchvision's, random erasing is timm's, stochastic depth torchvision's; all with
 the strengths below, none of them tuned. TrivialAugment draws one operation for each eight images of a batch. 1,500
-training images are held out as in `screen.py`, and choose: `--by` trains the base and the winner, which has every change
-that gained more than its standard error in the longest runs of that file (of mixup and CutMix the better one). The
-accuracy of each run is that of the last epoch on the whole validation set; `flipped` is the same with the mean of an
-image's and its mirror image's probabilities.
+training images are held out as in `screen.py`, and choose: `--by` trains the base and the winner, which has every
+change that gained more than its standard error in the longest runs of that file (of mixup and CutMix the better one).
+The accuracy of each run is that of the last epoch on the whole validation set; `flipped` is the same with the mean of
+an image's and its mirror image's probabilities.
 
-`--gap`: the leaderboard's recipe for 5 epochs at 128 px (85.77%, fast.ai's Imagenette) beside ours, and what is between:
-all training images, whole validation set. Runs already in FILE are kept.
+`--gap`: the leaderboard's recipe for 5 epochs at 128 px (85.77%, fast.ai's Imagenette) beside ours, and what lies
+between: all training images, whole validation set. Runs already in FILE are kept.
 """
 import gc
 import json
-from argparse import Namespace
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -118,12 +117,11 @@ def score(model, dl, flip=False):
     "The share of right answers, of an image alone or with its mirror image"
     model.eval()
     right = []
-    for x, y in dl:
-        x = x.as_subclass(torch.Tensor)
+    for x, y in ((x.as_subclass(torch.Tensor), y.as_subclass(torch.Tensor)) for x, y in dl):
         with torch.autocast(x.device.type, torch.bfloat16):
             p = model(x).float().softmax(1)
             if flip: p = p+model(x.flip(-1)).float().softmax(1)
-        right.append((p.argmax(1) == y.as_subclass(torch.Tensor)).float())
+        right.append((p.argmax(1) == y).float())
     return round(torch.cat(right).mean().item(), 6)
 
 
@@ -229,7 +227,8 @@ def main():
     args.variants = {name: [name] for name in CHANGES}
     if args.by: args.variants = {'base': ['base'], 'winner': winner(json.loads(args.by.read_text()))}
     name = Path(args.data).name
-    args.command = f"python bench/long.py --data {name}{' --gap'*args.gap}{' --by FILE'*bool(args.by)}{' --tiny'*args.tiny}"
+    words = ['--data', name, *['--gap']*args.gap, *['--by', 'FILE']*bool(args.by), *['--tiny']*args.tiny]
+    args.command = ' '.join(['python bench/long.py', *words])
     if args.gap:
         nets = {v: cost(make(10), 128) for v, (make, *_) in GAP.items()}
         record = Record(args, "5 epochs at 128 px: the leaderboard's recipe and ours", args.data, name, variants=nets)

@@ -4,7 +4,8 @@ usage: python bench/reuse.py imagenette --json FILE --out FOLDER [--seeds 0]
        python bench/reuse.py transfer --json FILE [--seeds 0 1 2 3 4]
 
 `imagenette`: the weights that the package brings, `tools/pretrained.py` makes them of a run folder in FOLDER. A stopped
-run goes on. `transfer`: the laptop recipe on the first five classes (in the order of their WordNet numbers), then
+run goes on. `transfer`: the laptop recipe as it was (`TODAY` of `factors.py`) on the first five classes (in the order
+of their WordNet numbers), then
 `METHODS` on 5, 10, 50 and all training images a class of the other five, scored on the validation images of those. No
 rate was chosen: all are fastai's and the course's defaults. `before` and `after` are the accuracies on the first five
 classes, by the head that knew them, before and after the body learned the others. Runs already in FILE are kept.
@@ -22,6 +23,7 @@ from fastai.callback import schedule  # noqa: F401  adds fit_one_cycle
 from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
 
+from factors import TODAY
 from gpu import FinishedClock
 from runner import Record, epochs_of, line, options, recorded
 from resnet_course.cache import CachedDL
@@ -32,9 +34,7 @@ from resnet_course.resizing import ProgressiveResize
 from resnet_course.train import ValidateLast, pick_device
 from resnet_course.weights import body_head, load_weights, reset_head
 
-FIRST = replace(RECIPES['laptop'], presize=160)
-CHOSEN = replace(FIRST, sizes=(64,)*10+(96,)*12+(128,)*6, optimiser='Muon', smoothing=0.1, averaging=0.99,
-                 average_from=0.6, validate='last')  # as `screen.py` did, and confirmed
+CHOSEN = replace(RECIPES['laptop'], presize=160)
 COUNTS = 5, 10, 50, 'all'  # training images a class
 STEPS, EPOCHS = 400, 10  # of each training, at least
 
@@ -104,7 +104,7 @@ def taught(args, seed):
 
 def others(args):
     images = classes_of(args.data, slice(args.half, None))
-    return images, fast_data(images, args.recipe.presize, args.recipe.sizes[-1], 64, valid_scale=FIRST.valid_scale,
+    return images, fast_data(images, args.recipe.presize, args.recipe.sizes[-1], 64, valid_scale=TODAY.valid_scale,
                              device=args.device)
 
 
@@ -161,7 +161,7 @@ def main():
     parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, a tiny net")
     args = parser.parse_args()
     args.device, args.half, args.steps, args.least = pick_device(args.device), 5, STEPS, EPOCHS
-    recipe = CHOSEN if args.experiment == 'imagenette' else FIRST
+    recipe = CHOSEN if args.experiment == 'imagenette' else TODAY
     if args.experiment == 'imagenette' and not args.out: parser.error("imagenette wants --out FOLDER")
     if args.tiny:
         args.data, args.steps, args.least = 'digits', 2, 2

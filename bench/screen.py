@@ -32,7 +32,7 @@ from fastai.torch_core import set_seed
 from scipy import stats
 from sklearn.model_selection import train_test_split
 
-from factors import FACTORS, AlternatingDL, muon_macs, recipe_of, scaled, straight
+from factors import FACTORS, TODAY, AlternatingDL, muon_macs, recipe_of, scaled, straight
 from gpu import FinishedClock
 from runner import Record, epochs_of, options, recorded
 from resnet_course.cache import CachedDL
@@ -40,12 +40,11 @@ from resnet_course.cost import cost_table
 from resnet_course.crops import BatchRandomResizedCrop
 from resnet_course.data import image_files
 from resnet_course.fast import fast_data, fast_learner
-from resnet_course.recipes import OPTIMISERS, RECIPES, fill_recipe, make_net
+from resnet_course.recipes import OPTIMISERS, fill_recipe, make_net
 from resnet_course.resizing import ProgressiveResize
 from resnet_course.results import compare
 from resnet_course.train import AverageWeights, ValidateLast, pick_device
 
-TODAY = replace(RECIPES['laptop'], presize=160)
 HELD_OUT, SPLIT_SEED = 1500, 0
 
 
