@@ -455,7 +455,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'resnet_course.models.step_bytes': ('models.html#step_bytes', 'resnet_course/models.py'),
                                       'resnet_course.models.without_numbers': ('models.html#without_numbers', 'resnet_course/models.py')},
             'resnet_course.muon': { 'resnet_course.muon.Muon': ('ten_minutes.html#muon', 'resnet_course/muon.py'),
-                                    'resnet_course.muon.Muon._turn': ('ten_minutes.html#muon._turn', 'resnet_course/muon.py'),
                                     'resnet_course.muon.Muon.step': ('ten_minutes.html#muon.step', 'resnet_course/muon.py'),
                                     'resnet_course.muon.muon': ('ten_minutes.html#muon', 'resnet_course/muon.py'),
                                     'resnet_course.muon.orthogonal': ('ten_minutes.html#orthogonal', 'resnet_course/muon.py'),

@@ -6,38 +6,42 @@
 __all__ = ['orthogonal', 'turn', 'Muon', 'muon']
 
 # %% ../nbs/14_ten_minutes.ipynb #m012
-from itertools import groupby
 import torch
 from .step import DecayGroups, fused_sgd
 from .train import best_precision
 
 # %% ../nbs/14_ten_minutes.ipynb #m013
 def orthogonal(
-    g:torch.Tensor, # Matrices, `(n,rows,columns)`
+    g:torch.Tensor, # A matrix `(rows,columns)`, or several, `(...,rows,columns)`
     steps:int=3, # More of them: nearer
 ) -> torch.Tensor: # Of the same shape
-    "Each matrix, its directions kept and all singular values near 1: Newton-Schulz, with Jordan's numbers (2024)"
-    tall = g.shape[1]>g.shape[2]
+    "The directions of a matrix, all singular values near 1: Newton-Schulz, with Jordan's numbers (2024)"
+    tall = g.shape[-2]>g.shape[-1]
     x = g.mT if tall else g
-    x = x/(x.norm(dim=(1,2), keepdim=True)+1e-7)
-    for _ in range(steps):
-        a = x@x.mT
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    a = (x@x.mT).float()
+    one,square = torch.eye(a.shape[-1], device=a.device),a.diagonal(dim1=-2, dim2=-1).sum(-1)[...,None,None]+1e-14
+    q,a = one/square.sqrt(),a/square  # to length 1 at first
+    for i in range(steps):
+        if i: a = p@a@p
+        p = 3.4445*one - 4.775*a + 2.0315*(a@a)
+        q = p@q
+    x = q.to(x.dtype)@x
     return x.mT if tall else x
 
 # %% ../nbs/14_ten_minutes.ipynb #m022
 def turn(
-    w:torch.Tensor, # Kernels of one shape as matrices, `(n,rows,columns)`
-    g:torch.Tensor, # Their gradients
-    m:torch.Tensor, # Their momentum
+    w:torch.Tensor, # A kernel, `(nf,ni,k,k)`, changed in place
+    g:torch.Tensor, # Its gradient
+    m:torch.Tensor, # Its momentum, changed in place
     lr:float,
     mom:float, # Nesterov momentum
-) -> tuple: # Weights and momentum after the step
-    "A step of Muon: each matrix is scaled to the length of so many rows of length 1, and moves by an orthogonal one"
-    m = m.lerp(g, 1-mom)
-    w = w*(w.shape[1]**0.5/w.norm(dim=(1,2), keepdim=True))
+):
+    "A step of Muon: a kernel is scaled to the length of `nf` rows of length 1, and moves along an orthogonal matrix"
+    m.lerp_(g, 1-mom)
+    w.mul_(len(w)**0.5/w.norm())
+    step = g.lerp(m, mom).permute(0,2,3,1)  # channels last, as it lies in memory
     kind = torch.bfloat16 if best_precision(w.device)=='bf16' else torch.float32
-    return w.sub(orthogonal(g.lerp(m, mom).to(kind)), alpha=lr),m
+    w.sub_(orthogonal(step.flatten(1).to(kind)).reshape(step.shape).permute(0,3,1,2), alpha=lr)
 
 # %% ../nbs/14_ten_minutes.ipynb #m016
 class Muon(torch.optim.SGD):
@@ -46,19 +50,14 @@ class Muon(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure=None):
         with torch.enable_grad(): loss = closure() if closure else None
-        shape = lambda p: tuple(p.shape)  # noqa: E731
         for group in self.param_groups:
-            kernels = [p for p in group['params'] if p.ndim==4 and p.shape[1]>1 and p.grad is not None]
-            for _,alike in groupby(sorted(kernels, key=shape), shape): self._turn(list(alike), group)
+            for p in group['params']:
+                if p.ndim!=4 or p.shape[1]==1 or p.grad is None: continue
+                momentum = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
+                turn(p, p.grad, momentum, group['lr']*self.share, group['momentum'])
+                p.grad = None  # SGD leaves it alone
         super().step()
         return loss
-    def _turn(self, kernels, group):
-        for p in kernels: self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
-        kept = [self.state[p]['momentum_buffer'] for p in kernels]
-        w,g,m = (torch.stack(list(ts)).flatten(2) for ts in (kernels, [p.grad for p in kernels], kept))
-        for p,old,*new in zip(kernels, kept, *turn(w, g, m, group['lr']*self.share, group['momentum']), strict=True):
-            for t,value in zip((p,old), new, strict=True): t.copy_(value.view_as(t))
-            p.grad = None  # SGD leaves it alone
 
 # %% ../nbs/14_ten_minutes.ipynb #m018
 def muon(
