@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from resnet_course.cache import CachedDL
 from resnet_course.layers import ConvLayer
-from resnet_course.relatives import SqueezeExcite
 from resnet_course.recipes import RECIPES
+from resnet_course.relatives import SqueezeExcite
 from resnet_course.resblock import ResBlock
 
 # The laptop recipe before the screening chose: what all changes are changes to
@@ -59,7 +59,7 @@ def muon_macs(net, rounds=3):
     "Multiply-adds that Muon adds to a step"
     sides = [sorted((len(p), p[0].numel())) for p in net.parameters()
              if p.ndim == 4 and p.shape[1] > 1 and p.requires_grad]
-    return sum(rounds*(2*m*m*n + m**3) for m, n in sides)
+    return sum(2*m*m*n + (4*rounds-2)*m**3 for m, n in sides)
 
 
 def straight(learn, epochs, lr, wd):

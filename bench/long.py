@@ -132,10 +132,10 @@ def loaders(train, valid, tfms):
     return DataLoaders(train, valid, device=train.device)
 
 
-def train(args, variant, epochs, seed):
+def train(args, variant, seed):
     "One run: its epochs; at the end the held-out images, and the validation set with mirror images"
     gc.collect()
-    changes = [CHANGES[c] for c in args.variants[variant]]
+    epochs, changes = args.variants[variant]['epochs'], [CHANGES[c] for c in args.variants[variant]['changes']]
     images, dls, validation = loaded(args.data, args.tiny, args.device)
     n, graph = len(images.classes), args.device.startswith('cuda')
     data = loaders(dls.train, validation, [c.tfm(n) for c in changes if c.tfm])
@@ -146,7 +146,7 @@ def train(args, variant, epochs, seed):
         if c.net: c.net(net)
     averages = [c.cbs() for c in changes if c.cbs]
     learn = fast_learner(data, net, opt_func=fused_sgd, graph=graph,
-                         loss_func=nn.CrossEntropyLoss(label_smoothing=max((c.smoothing for c in changes), default=0.)),
+                         loss_func=nn.CrossEntropyLoss(label_smoothing=max(c.smoothing for c in changes)),
                          cbs=[ValidateLast(1), clock := FinishedClock(args.device), *averages])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, RATE)
     kept = averages[0].model_now() if averages else learn.model
@@ -156,10 +156,11 @@ def train(args, variant, epochs, seed):
 
 def winner(record):
     "The changes that gained more than their standard error in the longest runs, on the images held out"
-    longest = max(r['epochs'] for r in record['runs'])
+    longest = max(v['epochs'] for v in record['variants'].values())
     found = {}
     for r in record['runs']:
-        if r['epochs'] == longest: found.setdefault(r['variant'], []).append(100*r['held_out'])
+        v = record['variants'][r['variant']]
+        if v['epochs'] == longest: found.setdefault(v['changes'][0], []).append(100*r['held_out'])
     base = found.pop('base')
     gain = {v: np.mean(a)-np.mean(base) for v, a in found.items()}
     error = {v: np.sqrt(np.var(a, ddof=1)/len(a)+np.var(base, ddof=1)/len(base)) for v, a in found.items()}
@@ -218,29 +219,30 @@ def main():
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--by', type=Path, help="the file that chooses the winner; base and winner are run")
     parser.add_argument('--gap', action='store_true', help="the leaderboard's recipe and ours instead")
-    parser.add_argument('--only', nargs='+', help="the variants of these names")
+    parser.add_argument('--only', nargs='+', default=[''], help="what begins with one of these words")
     parser.add_argument('--device', default='auto')
     parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, a tiny net")
     args = parser.parse_args()
     args.device = pick_device(args.device)
     if args.tiny: args.data = 'digits'
-    args.variants = {name: [name] for name in CHANGES}
-    if args.by: args.variants = {'base': ['base'], 'winner': winner(json.loads(args.by.read_text()))}
+    changes = {name: [name] for name in CHANGES}
+    if args.by: changes = {'base': ['base'], 'winner': winner(json.loads(args.by.read_text())) or ['base']}
+    def told(some): return '; '.join(CHANGES[c].what for c in some)
+    args.variants = {f'{name}, {n} epochs': {'changes': some, 'what': told(some), 'epochs': n}
+                     for n in args.epochs for name, some in changes.items()}
     name = Path(args.data).name
-    words = ['--data', name, *['--gap']*args.gap, *['--by', 'FILE']*bool(args.by), *['--tiny']*args.tiny]
-    args.command = ' '.join(['python bench/long.py', *words])
+    by = ['--by', args.by.as_posix()] if args.by else []
+    args.command = ' '.join(['python bench/long.py --data', name, *['--gap']*args.gap, *by, *['--tiny']*args.tiny])
     if args.gap:
         nets = {v: cost(make(10), 128) for v, (make, *_) in GAP.items()}
         record = Record(args, "5 epochs at 128 px: the leaderboard's recipe and ours", args.data, name, variants=nets)
         keys, run = [{'variant': v, 'seed': seed} for seed in args.seeds for v in GAP], partial(gap, args)
     else:
-        what = {v: {'changes': names, 'what': '; '.join(CHANGES[c].what for c in names)}
-                for v, names in args.variants.items()}
         record = Record(args, "One change at a time to the laptop net at 64 px, short and long", args.data, name,
-                        split={**loaded(args.data, args.tiny, 'cpu')[0].counts, 'seed': SPLIT_SEED}, variants=what)
-        keys = [{'variant': v, 'epochs': e, 'seed': s} for s in args.seeds for e in args.epochs for v in args.variants]
-        run = partial(train, args)
-    record.fill([k for k in keys if not args.only or k['variant'] in args.only], run, line)
+                        split={**loaded(args.data, args.tiny, 'cpu')[0].counts, 'seed': SPLIT_SEED},
+                        variants=args.variants)
+        keys, run = [{'variant': v, 'seed': seed} for seed in args.seeds for v in args.variants], partial(train, args)
+    record.fill([k for k in keys if k['variant'].startswith(tuple(args.only))], run, line)
 
 
 if __name__ == '__main__': main()

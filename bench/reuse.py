@@ -173,7 +173,10 @@ def main():
     args.command = f"python bench/reuse.py {args.experiment} --data {Path(args.data).name}{' --tiny'*args.tiny}"
     what = {'imagenette': "The laptop net by Muon: the weights that the package brings",
             'transfer': "Five classes, then five others"}
-    record = Record(args, what[args.experiment], args.data, args.data, recipe=recorded(args.recipe))
+    halves = {'first': slice(args.half), 'others': slice(args.half, None)}
+    split = {'split': {name: classes_of(args.data, which).counts for name, which in halves.items()}}
+    record = Record(args, what[args.experiment], args.data, args.data, recipe=recorded(args.recipe),
+                    **(split if args.experiment == 'transfer' else {}))
     run = imagenette if args.experiment == 'imagenette' else transfer
     args.taught, args.others = cache(partial(taught, args)), cache(partial(others, args))
     keys = [{'variant': v, 'seed': seed} for seed in args.seeds for v in args.variants]

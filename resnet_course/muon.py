@@ -11,22 +11,29 @@ from .step import DecayGroups, fused_sgd
 from .train import best_precision
 
 # %% ../nbs/14_ten_minutes.ipynb #m013
+def _polynomial(a):
+    "Jordan's numbers (2024), for square matrices `(n,m,m)`"
+    p = torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315)
+    p.diagonal(dim1=1, dim2=2).add_(3.4445)
+    return p
+
 def orthogonal(
     g:torch.Tensor, # A matrix `(rows,columns)`, or several, `(...,rows,columns)`
-    steps:int=3, # More of them: nearer
+    steps:int=3, # More of them, one at least: nearer
 ) -> torch.Tensor: # Of the same shape
-    "The directions of a matrix, all singular values near 1: Newton-Schulz, with Jordan's numbers (2024)"
-    tall = g.shape[-2]>g.shape[-1]
-    x = g.mT if tall else g
+    "The directions of a matrix, all singular values near 1: Newton-Schulz on its small square"
+    x = g.reshape(-1, *g.shape[-2:])
+    if tall := x.shape[1]>x.shape[2]: x = x.mT
     a = (x@x.mT).float()
-    one,square = torch.eye(a.shape[-1], device=a.device),a.diagonal(dim1=-2, dim2=-1).sum(-1)[...,None,None]+1e-14
-    q,a = one/square.sqrt(),a/square  # to length 1 at first
-    for i in range(steps):
-        if i: a = p@a@p
-        p = 3.4445*one - 4.775*a + 2.0315*(a@a)
+    square = a.diagonal(dim1=1, dim2=2).sum(1)[:,None,None]+1e-14
+    a = a/square  # to length 1 at first
+    p = q = _polynomial(a)
+    for _ in range(steps-1):
+        a = p@a@p
+        p = _polynomial(a)
         q = p@q
-    x = q.to(x.dtype)@x
-    return x.mT if tall else x
+    x = (q/square.sqrt()).to(x.dtype)@x
+    return (x.mT if tall else x).reshape(g.shape)
 
 # %% ../nbs/14_ten_minutes.ipynb #m022
 def turn(

@@ -56,7 +56,7 @@ def test_rehearsal(reuse, tmp_path):
     script, run = reuse
     args = Namespace(device='cpu', half=5, steps=2, least=2, data='digits',
                      variants={m: (5, m) for m in script.METHODS}, recipe=script.fill_recipe(
-                         script.replace(script.FIRST, net_options={'width': 8}, presize=48, sizes=(32, 48)),
+                         script.replace(script.TODAY, net_options={'width': 8}, presize=48, sizes=(32, 48)),
                          image_files('digits').dataset))
     args.taught, args.others = script.cache(partial(script.taught, args)), script.cache(partial(script.others, args))
     runs = {m: script.transfer(args, m, 0) for m in script.METHODS}

@@ -74,7 +74,7 @@ def test_predict_agrees_with_validation(small, recipe, valid_scale):
         assert predict(model, spec, fn)[list(dls.vocab)].tolist() == pytest.approx(p.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize('recipe, optimiser', [('fast', 'fused Adam'), ('book', 'Adam'), ('laptop', 'fused SGD')])
+@pytest.mark.parametrize('recipe, optimiser', [('fast', 'fused Adam'), ('book', 'Adam'), ('laptop', 'Muon')])
 def test_recipe(command, small, tmp_path, recipe, optimiser):
     words = ['--recipe', recipe, '--data', small, '--out', tmp_path/'run', *SMALL_NET, '--epochs', '2', '--lr', '0.01']
     assert command('train', *words)[0] == 0

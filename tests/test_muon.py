@@ -11,7 +11,7 @@ from torch import nn
 from resnet_course.fast import fast_data, fast_learner
 from resnet_course.layers import ConvLayer
 from resnet_course.models import create_model
-from resnet_course.muon import Muon, muon, orthogonal
+from resnet_course.muon import Muon, muon, orthogonal, turn
 from resnet_course.recipes import Recipe, train
 from resnet_course.resnet import ResNet
 from resnet_course.step import fused_sgd
@@ -36,6 +36,36 @@ def test_orthogonal(shape):
     cosine = (u*nearest(g)).sum()/(u.norm()*nearest(g).norm())
     assert cosine > 0.98, "not the nearest orthogonal one"
     assert torch.allclose(orthogonal(1e-4*g), u, atol=1e-2) and torch.allclose(orthogonal(-g), -u, atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(32, 288), (288, 32), (3, 16, 40)])
+@pytest.mark.parametrize('rounds', [1, 3, 5])
+def test_rounds_on_the_square_are_rounds_on_the_matrix(shape, rounds):
+    torch.manual_seed(0)
+    g = torch.randn(*shape)
+    x = (g.mT if g.shape[-2] > g.shape[-1] else g).double()
+    x = x/x.norm(dim=(-2, -1), keepdim=True)
+    for _ in range(rounds):
+        a = x@x.mT
+        x = 3.4445*x - 4.775*a@x + 2.0315*a@a@x
+    want = x.mT if g.shape[-2] > g.shape[-1] else x
+    def error(u): return ((u-want).norm()/want.norm()).item()
+    assert error(orthogonal(g, rounds)) < 1e-4 and error(orthogonal(g.bfloat16(), rounds)) < 0.02
+
+
+def test_a_step_is_the_same_however_the_kernel_lies_in_memory():
+    torch.manual_seed(0)
+    w, g, m = (torch.randn(8, 4, 3, 3) for _ in range(3))
+    ends = []
+    for layouts in ('ccc', 'lll', 'lcl', 'clc'):
+        a, b, c = (t.clone(memory_format=torch.channels_last if k == 'l' else torch.contiguous_format)
+                   for t, k in zip((w, g, m), layouts, strict=True))
+        strides = a.stride(), c.stride()
+        turn(a, b, c, 0.1, 0.9)
+        assert torch.equal(b, g) and (a.stride(), c.stride()) == strides
+        ends.append((a, c))
+    for a, c in ends[1:]:
+        assert torch.allclose(a, ends[0][0], atol=1e-5) and torch.allclose(c, ends[0][1], atol=1e-6)
 
 
 def test_orthogonal_of_nothing_is_nothing():

@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById('curves-data').textContent)
   const root = document.getElementById('curves')
-  const first = ['128px-book', '128px-fast', 'laptop'].map(name => data.findIndex(d => d.record === name))
+  const first = ['128px-book', '128px-fast', 'laptop-first'].map(name => data.findIndex(d => d.record === name))
   const options = (list, chosen) => list.map(([value, said]) =>
     `<option value="${value}"${value === chosen ? ' selected' : ''}>${said}</option>`).join('')
   const escape = s => s.replace(/[&<>"]/g, c => `&#${c.charCodeAt()};`)
