@@ -25,7 +25,7 @@ from fastai.torch_core import set_seed
 
 from factors import TODAY
 from gpu import FinishedClock
-from runner import Record, epochs_of, line, options, recorded
+from runner import Record, epochs_of, line, options, recorded, rows
 from resnet_course.cache import CachedDL
 from resnet_course.data import image_files
 from resnet_course.fast import fast_data, fast_learner
@@ -149,7 +149,7 @@ def imagenette(args, variant, seed):
     done = (folder/'checkpoint.pt').exists()
     run = train(None if done else replace(args.recipe, seed=seed), None if done else args.data, folder, resume=done,
                 device=args.device)
-    return {'history': run.history.round(6).to_dict('records')}
+    return {'history': rows(run.history)}
 
 
 def main():

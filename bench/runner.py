@@ -114,11 +114,16 @@ def told(recipe, n_out=10):
     return {**cost(make_net(recipe, n_out), recipe.sizes[-1]), 'recipe': recorded(recipe)}
 
 
+def rows(history):
+    "The epochs of a run's table, each with what was measured in it"
+    return [{k: v for k, v in row.items() if v == v} for row in history.round(6).to_dict('records')]
+
+
 def train_recipe(recipe, data, device='cpu'):
     "One run of the recipe, as the command would do it: the history of its epochs; its folder is thrown away"
     with tempfile.TemporaryDirectory() as folder:
         run = train(recipe, data, f'{folder}/run', report=lambda line: None, device=device)
-        return {'history': run.history.round(6).to_dict('records')}
+        return {'history': rows(run.history)}
 
 
 def peak_mb(maxrss):

@@ -24,6 +24,12 @@ def command(options):
     return shlex.join(['resnet-course', 'train', *words, '--seed', 'SEED'])
 
 
+def history(run):
+    "The epochs of a run folder, each with what was measured in it"
+    rows = pd.read_csv(run/'history.csv').round(6).to_dict('records')
+    return [{k: v for k, v in row.items() if v == v} for row in rows]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('result', type=Path)
@@ -48,7 +54,7 @@ def main():
         'name': args.result.stem, 'what': args.what, 'command': command(first['options']), 'recipe': first['recipe'],
         'commit': commit, 'note': args.note, 'data': {'source': first['data'], **first['counts'], 'copy': args.copy},
         'precision': first['precision'], 'machine': first['machine'], 'versions': first['versions'],
-        'runs': [{'seed': seed, 'history': pd.read_csv(run/'history.csv').round(6).to_dict('records')}
+        'runs': [{'seed': seed, 'history': history(run)}
                  for seed, run in zip(seeds, args.runs, strict=True)],
     }, indent=1) + '\n')
 

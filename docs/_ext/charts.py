@@ -31,11 +31,22 @@ def cost(record, variant, history):
     return macs(recipe['net'], options, history[-1].get('size', recipe['sizes'][-1]))
 
 
-def variants(record):
-    "Each variant of a record that was trained, and the histories of its seeds"
+def runs_of(record):
+    "Each variant of a record that was trained, and its runs"
     runs = [run for run in record['runs'] if 'accuracy' in (run.get('history') or [{}])[-1]]
     def name(run): return run.get('variant', record['name'])
-    return {key: [run['history'] for run in same] for key, same in groupby(sorted(runs, key=name), name)}
+    return {key: list(same) for key, same in groupby(sorted(runs, key=name), name)}
+
+
+def variants(record):
+    "Each variant of a record that was trained, and the histories of its seeds"
+    return {key: [run['history'] for run in runs] for key, runs in runs_of(record).items()}
+
+
+def seconds(runs):
+    "What a training takes: the median, of the runs on the record's own machine if there are any"
+    here = [run for run in runs if 'machine' not in run] or runs
+    return median(sum(e['seconds'] for e in run['history']) for run in here)
 
 
 def points(records):
@@ -46,7 +57,7 @@ def points(records):
             last = [100*h[-1]['accuracy'] for h in histories]
             yield {'name': title if variant==record['name'] or len(variants(record))==1 else f'{title}: {variant}',
                    'low': min(last), 'mean': mean(last), 'high': max(last), 'seeds': len(last),
-                   'seconds': median(sum(e['seconds'] for e in h) for h in histories),
+                   'seconds': seconds(runs_of(record)[variant]),
                    'MACs': cost(record, variant, histories[0]), 'gpu': bool(record['machine']['gpu'])}
 
 
@@ -105,8 +116,9 @@ def curves(records):
     found = []
     for title, record in records:
         for variant, histories in variants(record).items():
-            n = min(map(len, histories))
-            took = [list(itertools.accumulate(e['seconds'] for e in h)) for h in histories]
+            n, runs = min(map(len, histories)), runs_of(record)[variant]
+            here = [run['history'] for run in runs if 'machine' not in run] or histories
+            took = [list(itertools.accumulate(e['seconds'] for e in h)) for h in here]
             found.append({
                 'name': title if len(variants(record))==1 else f'{title}: {variant}', 'record': record['name'],
                 'seconds': [round(median(t[i] for t in took), 2) for i in range(n)],

@@ -45,12 +45,12 @@ def strip(values, low, high):
 def accuracies(runs, name):
     "A row for each variant: mean and sd over its seeds, each seed as a dot, the median of the seconds"
     by_variant = {}
-    for run in runs: by_variant.setdefault(run.get('variant', name), []).append(run['history'])
-    last = {variant: [100*h[-1]['accuracy'] for h in hs] for variant, hs in by_variant.items()}
+    for run in runs: by_variant.setdefault(run.get('variant', name), []).append(run)
+    last = {variant: [100*run['history'][-1]['accuracy'] for run in same] for variant, same in by_variant.items()}
     low,high = min(map(min, last.values())),max(map(max, last.values()))
     rows = []
     for variant, values in last.items():
-        seconds = median(sum(e['seconds'] for e in h) for h in by_variant[variant])
+        seconds = charts.seconds(by_variant[variant])
         sd = f' ± {stdev(values):.1f}' if len(values)>1 else ''
         dots = strip(values, low, high)
         rows.append([escape(variant), f'{mean(values):.1f}{sd}', dots, len(values), f'{seconds:,.0f}'])

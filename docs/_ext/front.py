@@ -6,7 +6,7 @@ import math
 import re
 from html import escape
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 
 from PIL import Image
 
@@ -29,10 +29,10 @@ def best():
     for file in experiments.FILES:
         r = json.loads(file.read_text())
         if r['machine']['gpu'] or 'split' in r or 'imagenette' not in r['data']['source']: continue
-        for histories in charts.variants(r).values():
-            if len(histories) < 3: continue
-            last = [100*h[-1]['accuracy'] for h in histories]
-            minutes = median(sum(e['seconds'] for e in h) for h in histories)/60
+        for runs in charts.runs_of(r).values():
+            if len(runs) < 3: continue
+            last = [100*run['history'][-1]['accuracy'] for run in runs]
+            minutes = charts.seconds(runs)/60
             found.append({'accuracy': mean(last), 'sd': stdev(last), 'seeds': len(last), 'minutes': minutes,
                           'images': r['data']['val'], 'threads': r['machine']['threads'], 'anchor': file.stem})
     return max(found, key=lambda o: o['accuracy'], default=None)
