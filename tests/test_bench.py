@@ -157,7 +157,9 @@ def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     run(*words, '--seeds', 0, 1, '--', *SMALL_NET[:4], '--bs', 8, '--size', 32, '--epochs', 2)
     a, b = json.loads(file.read_text())['runs']
     assert [a['seed'], b['seed']] == [0, 1] and len(a['history']) == len(b['history']) == 2 and len(big)
-    for r in (a, b): assert sum(h['seconds'] for h in r['history']) < r['wall'] < 120 and 200 < r['MB'] < 1500
+    for r in (a, b):
+        assert sum(h['seconds'] for h in r['history']) < r['wall'] < 120 and 200 < r['MB'] < 1500
+        assert r['speed']['GFLOP/s'] > 1 and list(r['speed']['images/s']) == ['32'] and r['speed']['images/s']['32'] > 1
     refused = tmp_path/'refused.json'
     too_many = '--size', 32, '--bs', 25
     with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], refused, '--seeds', 0, '--', *too_many)
