@@ -1,4 +1,4 @@
-"What pays in a short run and in a long one: each change does what it says, in training alone, and what the rule chooses"
+"What pays in short runs and in long ones: each change does what it says, in training alone; what the rule chooses"
 import json
 
 import pytest
