@@ -59,7 +59,7 @@ def muon_macs(net, rounds=3):
     "Multiply-adds that Muon adds to a step"
     sides = [sorted((len(p), p[0].numel())) for p in net.parameters()
              if p.ndim == 4 and p.shape[1] > 1 and p.requires_grad]
-    return sum(2*m*m*n + (4*rounds-2)*m**3 for m, n in sides)
+    return sum(2*m*m*n + (4*rounds-3)*m**3 for m, n in sides)
 
 
 def straight(learn, epochs, lr, wd):
