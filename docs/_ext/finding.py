@@ -23,7 +23,7 @@ NAMES = {  # what people type who do not know our words, and the page they look 
     'nbs/13_roofline': 'roofline, arithmetic intensity',
     'nbs/14_ten_minutes': 'muon, training recipe, hyperparameters',
     'nbs/15_clinic': 'overfitting, loss is nan, loss does not go down, debugging',
-    'nbs/16_long_runs': 'mixup, cutmix, data augmentation, regularization, label smoothing, test-time augmentation',
+    'nbs/16_long_runs': 'mixup, cutmix, data augmentation, regularization, test-time augmentation',
     'nbs/17_many_processes': 'distributed training, multi-gpu, ddp, torchrun',
     'nbs/18_reuse': 'transfer learning, fine-tuning, pretrained weights, imagenet weights',
     'nbs/19_your_photographs': 'my own photos, own images, custom dataset, heic, data leak',
@@ -32,7 +32,7 @@ NAMES = {  # what people type who do not know our words, and the page they look 
     'nbs/91_run': 'resume training, checkpoint',
     'nbs/92_command': 'command line',
     'docs/install': 'install, installation',
-    'docs/results': 'benchmark, accuracy of all nets'}
+    'docs/results': 'label smoothing, benchmark, accuracy of all nets'}
 
 
 def name(app, docname, source):
