@@ -5,10 +5,10 @@ usage: python bench/reuse.py imagenette --json FILE --out FOLDER [--seeds 0]
 
 `imagenette`: the weights that the package brings, `tools/pretrained.py` makes them of a run folder in FOLDER. A stopped
 run goes on. `transfer`: the laptop recipe as it was (`TODAY` of `factors.py`) on the first five classes (in the order
-of their WordNet numbers), then
-`METHODS` on 5, 10, 50 and all training images a class of the other five, scored on the validation images of those. No
-rate was chosen: all are fastai's and the course's defaults. `before` and `after` are the accuracies on the first five
-classes, by the head that knew them, before and after the body learned the others. Runs already in FILE are kept.
+of their WordNet numbers), then `METHODS` on 5, 10, 50 and all training images a class of the other five, scored on the
+validation images of those. No rate was chosen: all are fastai's and the course's defaults. `before` and `after` are the
+accuracies on the first five classes, by the head that knew them, before and after the body learned the others. Runs
+already in FILE are kept.
 """
 import copy
 import gc
@@ -34,7 +34,7 @@ from resnet_course.resizing import ProgressiveResize
 from resnet_course.train import ValidateLast, pick_device
 from resnet_course.weights import body_head, load_weights, reset_head
 
-CHOSEN = replace(RECIPES['laptop'], presize=160)
+CHOSEN = replace(RECIPES['laptop'], presize=160, sizes=(64,)*10+(96,)*12+(128,)*6)  # as `screen.py` confirmed it
 COUNTS = 5, 10, 50, 'all'  # training images a class
 STEPS, EPOCHS = 400, 10  # of each training, at least
 

@@ -6,11 +6,11 @@ usage: python bench/screen.py screen --json FILE [--report]
 
 1,500 training images are held out, of each class its share, and score what is trained on the others. `screen`: in each
 of 32 runs about half of the factors are changed, and each effect is a mean over all runs, free of the interactions of
-any two others. `confirm`: today's recipe, the chosen one, and today's with as many epochs as cost the multiply-adds of
-the chosen one; with `--budget` those two have the epochs that cost so many times today's. `--by` chooses what paid in
-that screening: what gave at least a standard error more than epochs of the same cost. `score` is the end: the same
-three on all training images, and the only one that opens the validation set. Runs already in FILE are kept; `--report`
-only reads it.
+any two others. `confirm`: today's recipe (the first one, `TODAY` of `factors.py`), the chosen one, and today's with as
+many epochs as cost the multiply-adds of the chosen one; with `--budget` those two have the epochs that cost so many
+times today's. `--by` chooses what paid in that screening: what gave at least a standard error more than epochs of the
+same cost. `score` is the end: the same three on all training images, and the only one that opens the validation set.
+Runs already in FILE are kept; `--report` only reads it.
 
 `--scale` multiplies the epochs at each size (64 px 9, 96 px 11, 128 px 5), to the nearest whole number, at least one.
 For cost alone, on a machine that is to be known: `--batches 20` ends each epoch after 20 batches.

@@ -22,6 +22,7 @@ def orthogonal(
     steps:int=3, # More of them, one at least: nearer
 ) -> torch.Tensor: # Of the same shape
     "The directions of a matrix, all singular values near 1: Newton-Schulz on its small square"
+    if steps<1: raise ValueError(f'steps={steps} is too few; take 1 or more')
     x = g.reshape(-1, *g.shape[-2:])
     if tall := x.shape[1]>x.shape[2]: x = x.mT
     a = (x@x.mT).float()

@@ -6,8 +6,10 @@ from functools import partial
 
 import pytest
 import torch
+from conftest import ROOT
 
-from resnet_course.data import image_files
+from resnet_course.data import find_dataset, image_files
+from resnet_course.recipes import read_recipe
 from resnet_course.results import read_result
 
 
@@ -48,6 +50,16 @@ def test_batches_of_some_rows(reuse):
     dl.rows, dl.n = [1, 4, 7], 3
     seen = [(int(image[0, 0, 0]), int(label)) for x, y in dl for image, label in zip(x, y, strict=True)]
     assert sorted(seen) == [(1, 1), (4, 4), (7, 7)]
+
+
+@pytest.mark.parametrize('name, part', [('imagenette', 'CHOSEN'), ('transfer', 'TODAY'), ('laptop-confirm', 'TODAY')])
+def test_a_record_can_be_made_again(reuse, name, part):
+    "What the script trains today is what its record says, whatever becomes of the recipes that have names"
+    script, _ = reuse
+    record = json.loads((ROOT/'results'/'bench'/f'{name}.json').read_text())
+    held = record['recipe'] if 'recipe' in record else record['variants']['today']['recipe']
+    recipe = script.fill_recipe(getattr(script, part), find_dataset(record['data']['source']))
+    assert read_recipe(held) == recipe
 
 
 @pytest.mark.slow

@@ -68,6 +68,10 @@ def test_a_step_is_the_same_however_the_kernel_lies_in_memory():
         assert torch.allclose(a, ends[0][0], atol=1e-5) and torch.allclose(c, ends[0][1], atol=1e-6)
 
 
+def test_no_round_is_refused():
+    with pytest.raises(ValueError, match='steps=0 is too few; take 1 or more'): orthogonal(torch.randn(2, 3), 0)
+
+
 def test_orthogonal_of_nothing_is_nothing():
     assert not orthogonal(torch.zeros(2, 4, 9)).any() and not orthogonal(torch.zeros(0, 4, 9)).numel()
 

@@ -31,34 +31,31 @@ def cost(record, variant, history):
     return macs(recipe['net'], options, history[-1].get('size', recipe['sizes'][-1]))
 
 
-def runs_of(record):
-    "Each variant of a record that was trained, and its runs"
+def variants(record):
+    "Each variant of a record that was trained, and the runs of its seeds"
     runs = [run for run in record['runs'] if 'accuracy' in (run.get('history') or [{}])[-1]]
     def name(run): return run.get('variant', record['name'])
     return {key: list(same) for key, same in groupby(sorted(runs, key=name), name)}
 
 
-def variants(record):
-    "Each variant of a record that was trained, and the histories of its seeds"
-    return {key: [run['history'] for run in runs] for key, runs in runs_of(record).items()}
+def timed(runs):
+    "Their histories whose seconds count: those of the record's own machine, if there are any"
+    return [run['history'] for run in runs if 'machine' not in run] or [run['history'] for run in runs]
 
 
-def seconds(runs):
-    "What a training takes: the median, of the runs on the record's own machine if there are any"
-    here = [run for run in runs if 'machine' not in run] or runs
-    return median(sum(e['seconds'] for e in run['history']) for run in here)
+def seconds(runs): return median(sum(e['seconds'] for e in h) for h in timed(runs))
 
 
 def points(records):
     "What the chart shows; an accuracy on images held out from the training set is another measure, and has no place"
     for title, record in records:
         if 'split' in record: continue
-        for variant, histories in variants(record).items():
-            last = [100*h[-1]['accuracy'] for h in histories]
+        for variant, runs in variants(record).items():
+            last = [100*run['history'][-1]['accuracy'] for run in runs]
             yield {'name': title if variant==record['name'] or len(variants(record))==1 else f'{title}: {variant}',
                    'low': min(last), 'mean': mean(last), 'high': max(last), 'seeds': len(last),
-                   'seconds': seconds(runs_of(record)[variant]),
-                   'MACs': cost(record, variant, histories[0]), 'gpu': bool(record['machine']['gpu'])}
+                   'seconds': seconds(runs),
+                   'MACs': cost(record, variant, runs[0]['history']), 'gpu': bool(record['machine']['gpu'])}
 
 
 def panel(found, key, said, unit, left):
@@ -115,10 +112,10 @@ def curves(records):
     "What curves.js reads: for each variant, epoch by epoch, what the seeds measured"
     found = []
     for title, record in records:
-        for variant, histories in variants(record).items():
-            n, runs = min(map(len, histories)), runs_of(record)[variant]
-            here = [run['history'] for run in runs if 'machine' not in run] or histories
-            took = [list(itertools.accumulate(e['seconds'] for e in h)) for h in here]
+        for variant, runs in variants(record).items():
+            histories = [run['history'] for run in runs]
+            n = min(map(len, histories))
+            took = [list(itertools.accumulate(e['seconds'] for e in h)) for h in timed(runs)]
             found.append({
                 'name': title if len(variants(record))==1 else f'{title}: {variant}', 'record': record['name'],
                 'seconds': [round(median(t[i] for t in took), 2) for i in range(n)],

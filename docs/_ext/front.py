@@ -29,7 +29,7 @@ def best():
     for file in experiments.FILES:
         r = json.loads(file.read_text())
         if r['machine']['gpu'] or 'split' in r or 'imagenette' not in r['data']['source']: continue
-        for runs in charts.runs_of(r).values():
+        for runs in charts.variants(r).values():
             if len(runs) < 3: continue
             last = [100*run['history'][-1]['accuracy'] for run in runs]
             minutes = charts.seconds(runs)/60
