@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from fastai.data.core import TfmdDL
 from fastai.torch_core import TensorCategory, TensorImage
-from fastai.vision.augment import Resize
 from fastcore.parallel import parallel
 from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
@@ -22,6 +21,7 @@ from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, ref
 from .errors import CourseError
 from .files import cache_home, is_ours, remove_parts, write_whole
 from .folders import has_classes, has_part
+from .pixels import middle_square
 from .shards import shard_files
 
 # %% ../nbs/96_cache.ipynb #b513367f
@@ -73,9 +73,9 @@ _OURS = re.compile(rf'{_FILE}|\.{_FILE}\.[a-z0-9_]{{8}}|\.resnet_course\..*\.par
 # %% ../nbs/96_cache.ipynb #c59fb538
 def _decode(items, presize):
     "Every image as the book's pipeline shows it in validation, `(n,presize,presize,3)` bytes; `{position: fault}`"
-    images,resize = np.empty((len(items),presize,presize,3), np.uint8),Resize(presize)
+    images = np.empty((len(items),presize,presize,3), np.uint8)
     def put(i):
-        try: images[i] = np.asarray(resize(RGBImage.create(items[i]), split_idx=1))
+        try: images[i] = np.asarray(middle_square(RGBImage.create(items[i]), presize))
         except Exception: return image_fault(items[i]) or 'changed while it was read'
     faults = parallel(put, range(len(items)), threadpool=True, n_workers=os.cpu_count(), progress=False)
     return torch.from_numpy(images), {i: fault for i,fault in enumerate(faults) if fault}

@@ -14,7 +14,6 @@ from pathlib import Path
 from fastai.data.core import DataLoaders, Datasets, TfmdLists
 from fastai.data.transforms import Categorize, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.core import imagenet_stats
-from fastai.vision.augment import Resize, aug_transforms
 from .errors import CourseError, printable
 from .datasets import DATASETS, Dataset, digits_path, find_data, find_dataset, usual_place
 from .folders import class_name, left_out_line, list_images
@@ -32,6 +31,7 @@ def get_tfms(
     flip:bool=True, # Mirror half of the training images
 ) -> tuple: # Item transforms, batch transforms
     "The book's transforms: resize each image on the CPU, augment and normalise a batch at once on the device"
+    from fastai.vision.augment import Resize, aug_transforms  # here: torchvision comes with it, and takes its time
     return [Resize(presize)], [IntToFloatTensor(), *aug_transforms(min_scale=0.5, size=resize, do_flip=flip),
                                Normalize.from_stats(*imagenet_stats)]
 

@@ -121,11 +121,14 @@ def has_part(
 
 # %% ../nbs/95_files.ipynb #b9e9aca7
 def images_in(
-    folder, # Any folder
+    folder, # Any folder, or one of shards
     left_out:dict|None=None, # Filled with `{file: reason}` of what is not used
 ) -> list: # Files, sorted
-    "All images in a folder and in those below it"
+    "All images in a folder and in those below it; where there are none but shards, those in them"
     images,deeper,left = _inside(folder)
+    if not images+deeper and (tars := shard_files(folder)):
+        left = {f: why for f,why in left.items() if f not in tars and f.name!='_info.json'}
+        images = shard_images(tars, left)
     if left_out is not None: left_out.update(left)
     return sorted(images+deeper)
 

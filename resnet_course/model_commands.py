@@ -20,7 +20,7 @@ def _named_images(words):
     files,left_out = [],{}
     for word in words:
         if word=='-': files += filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif os.path.isdir(word): files += map(str, images_in(word, left_out))
+        elif os.path.isdir(word): files += images_in(word, left_out)
         else: files.append(word)
     if left_out: complain(f"resnet-course: {left_out_line(left_out, len(files))}")
     return files

@@ -9,6 +9,7 @@ __all__ = ['OPSET', 'to_onnx', 'onnx_metadata', 'OnnxNet', 'load_onnx', 'load_an
 # %% ../nbs/21_ship_it.ipynb #0d100c60
 import copy, json, logging, tempfile, warnings
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from .efficientnet import SameConv2d
 from .errors import CourseError, printable
 from .extras import from_extra
 from .files import write_whole
-from .folders import images_in
+from .folders import class_images, has_part, images_in
 from .model_files import SPEC, load_model
 from .predict import predict_many
 from .schemas import SCHEMA, check_entries
@@ -184,14 +185,16 @@ def prepared_images(
 
 # %% ../nbs/21_ship_it.ipynb #0f0bde07
 def calibration_images(
-    source, # A name in `DATASETS`, a folder with `train/`, or any folder of images
+    source, # A name in `DATASETS`, a folder with `train/`, or any folder of images or shards
     n:int=256, # At most so many
     **split, # How a folder of class folders was divided: `valid_pct`, `seed`, `groups`; what was held out is left out
 ) -> list: # Files, spread evenly over all there are
     "Images to learn the range of a net's numbers from: those it was trained on, where the folder tells"
     root = find_data(source)
-    inner = root/'train' if (root/'train').is_dir() else root
-    files = image_files(root, **split, report=lambda line: None).train if split else images_in(inner)
+    if split: files = image_files(root, **split, report=lambda line: None).train
+    elif (root/'train').is_dir(): files = images_in(root/'train')
+    elif has_part(root, 'train'): files = list(chain(*class_images(root/'train').values()))  # in shards
+    else: files = images_in(root)
     if not files: raise CourseError(f"{printable(root)} holds no images; give a folder that does")
     return [files[i*len(files)//min(n, len(files))] for i in range(min(n, len(files)))]
 

@@ -14,22 +14,27 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.data.transforms import ToTensor
+from fastai.torch_core import TensorImage
 from fasttransform import Pipeline
 from torch import nn
-from .crops import fast_tfms
 from .data import RGBImage, find_data, get_tfms, image_fault, image_files, refuse_broken
 from .errors import CourseError, printable
 from .folders import class_images, class_name, has_part, left_out_line
+from .pixels import NormalizeBytes, crop_middle, middle_square
 
 # %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec, device):
     "What is done to an image, and to a batch on that device, in validation"
-    sides = spec['presize'],spec['size']
-    book = spec['pipeline']=='book'
-    item_tfms,batch_tfms = get_tfms(*sides) if book else fast_tfms(*sides, valid_scale=spec['valid_scale'])
-    for tfm in batch_tfms:  # fastai makes constants on the GPU, if there is one
-        for name in getattr(tfm, 'parameters', ()): setattr(tfm, name, getattr(tfm, name).to(device))
-    return Pipeline([*item_tfms, ToTensor()], split_idx=1), Pipeline(batch_tfms, split_idx=1)
+    presize,size = spec['presize'],spec['size']
+    if spec['pipeline']=='book':
+        item_tfms,batch_tfms = get_tfms(presize, size)
+        for tfm in batch_tfms:  # fastai makes constants on the GPU, if there is one
+            for name in getattr(tfm, 'parameters', ()): setattr(tfm, name, getattr(tfm, name).to(device))
+        return Pipeline([*item_tfms, ToTensor()], split_idx=1), Pipeline(batch_tfms, split_idx=1)
+    normalize = NormalizeBytes()
+    def item(image): return torch.from_numpy(np.array(middle_square(image, presize))).permute(2,0,1)
+    def batch(x): return normalize(TensorImage(crop_middle(x, (size,size), spec['valid_scale'])))
+    return item, batch
 
 # %% ../nbs/91_run.ipynb #c014
 def predict(

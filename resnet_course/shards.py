@@ -10,6 +10,7 @@ import io, itertools, json, os, random, re, tarfile
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 from weakref import finalize
 from fastprogress import progress_bar
 from .errors import CourseError, printable
@@ -21,9 +22,17 @@ class _File: pass
 @lru_cache(64)
 def _file(shard):
     "The tar, open"
-    (file := _File()).fd = os.open(shard[0], os.O_RDONLY)
+    (file := _File()).fd = os.open(shard[0], os.O_RDONLY | getattr(os, 'O_BINARY', 0))
     finalize(file, os.close, file.fd)
     return file
+
+_one = Lock()
+def _bytes_at(fd, n, first):
+    "Some bytes of an open file; where there is no `pread`, as on Windows, one thread after the other"
+    if hasattr(os, 'pread'): return os.pread(fd, n, first)
+    with _one:
+        os.lseek(fd, first, os.SEEK_SET)
+        return os.read(fd, n)
 
 # %% ../nbs/17_many_processes.ipynb #5ba2d002
 class ShardImage(type(Path())):
@@ -42,7 +51,7 @@ class ShardImage(type(Path())):
         (tar,*was),(first,n) = self.shard,self.place
         try:
             file = _file(self.shard)
-            data,now = os.pread(file.fd, n, first),os.fstat(file.fd)
+            data,now = _bytes_at(file.fd, n, first),os.fstat(file.fd)
             if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
             why = 'has changed since it was listed; start again'
         except OSError as e: why = f'cannot be read ({e.strerror})'

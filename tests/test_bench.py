@@ -164,3 +164,45 @@ def test_budget_is_of_the_whole_process(bench, small, tmp_path):
     too_many = '--size', 32, '--bs', 25
     with pytest.raises(subprocess.CalledProcessError): run(*words[:-1], refused, '--seeds', 0, '--', *too_many)
     assert not refused.exists()
+
+
+@pytest.mark.slow
+def test_growth_measures_what_is_there(bench, tmp_path, capsys):
+    "As many files as are asked for, in so many classes; the decoded images weigh what their pixels weigh"
+    script, run = bench('growth')
+    script.write(tmp_path/'data', 60, 32, 3)
+    counts = {(f.parts[-3], f.parts[-2]) for f in tmp_path.glob('data/[tv]*/*/*.jpg')}
+    assert counts == {(split, f'000{i}') for split in ('train', 'val') for i in range(3)}
+    assert len([*tmp_path.glob('data/train/*/*.jpg')]) == 54 and len([*tmp_path.glob('data/val/*/*.jpg')]) == 6
+    file = tmp_path/'growth.json'
+    run('--json', file, '--rounds', 1, '--images', 200, 400, '--sizes', 32, '--classes', 2)
+    runs = json.loads(file.read_text())['runs']
+    assert [(r['case'], r['n']) for r in runs] == [('images', 200), ('images', 400), ('pixels', 1024), ('classes', 2)]
+    assert all(r[cost][0] > 0 for r in runs for cost in script.COSTS)
+    assert [r['cache MB'][0] for r in runs] == pytest.approx([.6144, 1.2288, .6144, 1.2288], rel=.01)
+    exponents, = [line for line in capsys.readouterr().out.splitlines() if 'exponent' in line]
+    assert exponents.split()[-1] == '1.00'
+
+
+@pytest.mark.slow
+def test_startup_ends_where_it_says(bench, tmp_path, monkeypatch, capsys):
+    "The command with which a training ends after its first batch, timed beside one that does nothing"
+    script, run = bench('startup')
+    commands = script.commands
+    monkeypatch.setattr(script, 'commands', lambda folder: {'import torch': ['-c', 'pass'],
+                                                            'train': commands(folder)['train']})
+    run('--json', tmp_path/'startup.json', '--rounds', 1)
+    nothing, train = json.loads((tmp_path/'startup.json').read_text())['runs']
+    assert nothing['ratio'] == 1 < train['ratio'] and nothing['imports'] < .5 < train['imports']
+    assert 'times torch' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('idea', ['ours', 'bfloat16 weights', 'contiguous'])
+def test_an_idea_is_still_a_training(bench, idea):
+    script, _ = bench('ideas')
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8)
+    one = script.IDEAS[idea](script.create_model('resnet18', 10, width=8).train())
+    losses = [one(x, y).item() for _ in range(20)]
+    assert losses[-1] < losses[0]/2

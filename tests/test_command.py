@@ -125,6 +125,16 @@ def test_cost_takes_little_more_than_torch():
     assert out.splitlines()[-1].split()[0] == 'total' and '25,576,264' in out
 
 
+@pytest.mark.slow
+def test_a_prediction_waits_for_no_torchvision(done, images):
+    "It takes as long to import as torch does"
+    code = ("import sys; from resnet_course.cli import main; main(['predict', *sys.argv[1:]]); "
+            "assert not {'torchvision', 'sympy', 'torch._dynamo'} & set(sys.modules)")
+    photo = next((images/'val').glob('*/*.png'))
+    out = subprocess.check_output([sys.executable, '-c', code, done.folder/'model.safetensors', photo], text=True)
+    assert photo.name in out
+
+
 def test_help_needs_no_torch():
     code = ("import sys; from resnet_course.cli import make_parser; make_parser().format_help(); "
             "assert 'torch' not in sys.modules")

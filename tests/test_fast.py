@@ -13,7 +13,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import Adam
 from fastai.torch_core import TensorImage, set_seed
-from fastai.vision.augment import RandomResizedCrop
+from fastai.vision.augment import RandomResizedCrop, Resize
 from PIL import Image
 from scipy.stats import ks_2samp
 
@@ -22,6 +22,7 @@ from resnet_course import cache, step
 from resnet_course.data import get_data
 from resnet_course.fast import (BatchRandomResizedCrop, NormalizeBytes, cache_file, cached_images, crop_cpu, crop_gpu,
                                 fast_data, fast_learner, fused_adam, matmul_convs, random_boxes, remove_cache)
+from resnet_course.pixels import crop_middle, middle_square
 from resnet_course.resizing import set_size
 from resnet_course.resnet import ResNet
 
@@ -40,6 +41,24 @@ def test_validation_images_are_the_books(small):
         expected = book.valid.after_item(book.valid_ds[list(book.valid_ds.items).index(fn)])[0]
         assert torch.equal(image.as_subclass(torch.Tensor), torch.as_tensor(np.asarray(expected)).reshape(image.shape))
         assert ours.vocab[label] == fn.parent.name
+
+
+@pytest.mark.parametrize('side', [1, 7, 32, 49, 160, 224])
+def test_the_middle_square_is_fastai_s(side):
+    "Of images that are wide, tall, square, smaller than it, one pixel; rounding falls where it falls there"
+    rng = np.random.default_rng(side)
+    shapes = [(1, 1), (2, 9), (9, 2), (31, 30), (49, 147), (300, 225), (375, 500), (side, side), (side+1, 3*side)]
+    for w, h in [*shapes, *rng.integers(1, 400, (20, 2)).tolist()]:
+        image = Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))
+        if not int(min(w, h)/side*side): continue  # fastai cuts nothing out, and cannot resize it
+        assert np.array_equal(middle_square(image, side), Resize(side)(image, split_idx=1))
+    assert middle_square(Image.new('RGB', (1, 1)), 49).size == (49, 49)
+
+
+def test_the_middle_of_a_batch():
+    x = torch.arange(2*3*40*60).reshape(2, 3, 40, 60).remainder(251).byte()
+    assert torch.equal(crop_middle(x, (40, 60)), x) and torch.equal(crop_middle(x, (20, 30), .5), x[..., 10:30, 15:45])
+    assert crop_middle(x, (33, 31), 7/8).shape == (2, 3, 33, 31)
 
 
 def test_normalised_as_fastai_does(small):

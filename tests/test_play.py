@@ -362,6 +362,100 @@ def test_a_block_costs_what_cost_table_says(opened, kind, ni, nf, stride, side):
     assert shown == [f"{total['params']:,}", f"{total['MACs']:,}", f'{nf}x{out}x{out}']
 
 
+# What plays with a chapter's own numbers
+
+def stored(name, cell):
+    cells = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text())['cells']
+    output, = next(c for c in cells if c['id'] == cell)['outputs']
+    return json.loads(output['data']['application/json']['numbers'])
+
+
+def test_a_digit_under_both_heads(opened):
+    "Moved by keys, dragged, put there by a click into a map, and no farther than the square: what the nets said there"
+    page, data = opened('nbs/03_last_layers').page, stored('03_last_layers', 'c0sh1ft0')
+    told = {name: torch.tensor([*base64.b64decode(v)]).view(10, 9, 9, 10) for name, v in data['answers'].items()}
+    def same(digit, down, right):
+        for name in told:
+            text, p = page.inner_text(f'[aria-label="The {name} head"]'), told[name][digit]
+            assert f"says {p[4+down, 4+right].argmax()}" in text, (name, down, right)
+            assert f"Right at {(p.argmax(2) == data['labels'][digit]).sum()} of 81 places" in text
+    same(0, 0, 0)
+    pad = page.locator('#play-shift canvas').first
+    pad.focus()
+    for key in ('ArrowRight', 'ArrowRight', 'ArrowUp'): page.keyboard.press(key)
+    same(0, -1, 2)
+    page.select_option('#shift-digit', '7')
+    for _ in range(9): page.click('#play-shift [aria-label="down"]')
+    same(7, 4, 2)
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    page.mouse.move(box['x']+box['width']/2, box['y']+box['height']/2)
+    page.mouse.down()
+    page.mouse.move(box['x']+box['width']*(1/2-3/16), box['y']+box['height']*(1/2-5/16))
+    page.mouse.up()
+    same(7, -1, -1)
+    page.locator('[aria-label="The pooled head"] canvas').click(position={'x': 3, 'y': 3})
+    same(7, -4, -4)
+    page.click('#play-shift >> text=Middle')
+    same(7, 0, 0)
+
+
+def test_a_depth_and_what_came_of_it(opened):
+    page, rows = opened('nbs/05_resblock').page, stored('05_resblock', 'c0depth0')
+    assert [r['layers'] for r in rows] == [8, 14, 20, 26, 32, 38, 44]
+    slider = page.locator('#depth-layers')
+    slider.focus()
+    for key, row in (('Home', rows[0]), ('ArrowRight', rows[1]), ('End', rows[-1])):
+        page.keyboard.press(key)
+        text = page.inner_text('#play-depth')
+        assert slider.get_attribute('aria-valuetext') == f"{row['layers']} layers"
+        for name in ('plain', 'residual'):
+            end, grown = (float(v.replace(',', '')) for v in
+                          re.search(rf'{name} ends at ([\d.]+), its gradient grows ([\d,.]+) times', text).groups())
+            first, *_, last = row['norms'][name]
+            assert abs(end-row['losses'][name][-1]) < .0051 and abs(grown-first/last) < max(.051, first/last/100)
+        assert page.locator('#play-depth .chart').count() == 2
+
+
+def test_a_point_on_the_loss_surface(opened):
+    "At the grid's own points it has their heights; rolling ends lower; the edge holds it"
+    page, data = opened('nbs/05_resblock').page, stored('05_resblock', 'c0surf00')
+    def loss(): return float(said(page, '#play-surface'))
+    point = page.locator('#play-surface canvas')
+    for name, z in data['nets'].items():
+        page.select_option('#surface-net', name)
+        page.click('#play-surface button >> text=Back up')
+        point.focus()
+        for key, n in (('ArrowLeft', 7), ('ArrowDown', 6)):
+            for _ in range(n): page.keyboard.press(key)
+        assert abs(loss()-z[5][5]) < .0051
+        for _ in range(4): page.keyboard.press('ArrowRight')
+        assert abs(loss()-z[5][7]) < .0051
+        for _ in range(30): page.keyboard.press('ArrowUp')
+        assert abs(loss()-z[0][7]) < .0051
+        page.click('#play-surface button >> text=Back up')
+        above = loss()
+        page.click('#play-surface button >> text=Let it roll')
+        assert loss() < above
+    assert loss() < .2  # the last is the deep residual net's bowl
+
+
+def test_sizes_at_test(opened):
+    page, data = opened('nbs/09_progressive_resizing').page, stored('09_progressive_resizing', 'c0testsz')
+    for trained, steps in (('32', 0), ('32', 1), ('64', 1), ('64', 16)):
+        page.select_option('#testsize-trained', trained)
+        slider = page.locator('#testsize-px')
+        slider.focus()
+        page.keyboard.press('Home')
+        for _ in range(steps): page.keyboard.press('ArrowRight')
+        found, px, text = data[trained], int(trained)+steps, page.inner_text('#play-testsize')
+        assert found['sizes'][steps] == px and f'{px} px' in text
+        assert f"{round(found['built'][steps])}% right at {px} px" in text
+        side, whole = -(-px//32), px//32
+        assert f'{side}x{side} places' in text and page.locator('.last-map .edge').count() == side**2-whole**2
+        assert page.locator('.last-map span').count() == side**2
+
+
 # The explorer's address
 
 def test_the_explorer_says_what_an_address_asks_in_vain(opened):
@@ -439,7 +533,8 @@ def test_a_guess_is_kept_and_shown_beside_the_answer(opened):
 @pytest.mark.parametrize('name, parts', [
     ('docs/play', []), ('docs/map', []), ('docs/explorer', []),
     *[(f'nbs/{stem}', ['.play', 'form.guess', '.chapter-done'])
-      for stem in ('01_conv_layer', '06_bottleneck', '07_resnet')]])
+      for stem in ('01_conv_layer', '03_last_layers', '05_resblock', '06_bottleneck', '07_resnet',
+                   '09_progressive_resizing')]])
 def test_the_page_looks_right(opened, name, parts): opened(name).looks(*parts)
 
 

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import SMALL_NET, linked_digits
 from fastai.distributed import DistributedDL
@@ -212,6 +214,29 @@ def test_two_processes_make_one_net(seven, tmp_path):
     crops = a.gave['crops'], b.gave['crops']
     assert len(crops[0]) == len(crops[1]) == 6 and not {*crops[0]} & {*crops[1]}
     assert len(results(tmp_path/'run')[1].split()) == 3 and not b.out
+
+
+def test_a_folder_of_shards_is_judged_as_the_folder_is(command, images, seven, tmp_path):
+    from resnet_course.onnx_files import calibration_images
+    model, tables = fit_here(TINY, images, tmp_path/'run').folder/'model.safetensors', []
+    for folder in (images, seven):
+        words = 'predict', model, folder, '--csv', tmp_path/'it.csv'
+        assert command(*words)[::2] == (0, ''), folder
+        table = pd.read_csv(tmp_path/'it.csv', index_col='image')
+        tables.append(table.set_axis(['/'.join(Path(name).parts[-2:]) for name in table.index]).sort_index())
+    assert len(tables[0]) == 34
+    pd.testing.assert_frame_equal(*tables, atol=1e-5)
+    ranges = calibration_images(seven, 100)
+    assert len(ranges) == 26 and all('/train-' in str(f) for f in ranges)
+
+
+def test_threads_read_where_there_is_no_pread(seven, monkeypatch):
+    "As on Windows: many at once, and each gets its own bytes"
+    found = shard_images(shard_files(seven))
+    want = [f.open().read() for f in found]
+    monkeypatch.delattr(os, 'pread')
+    with ThreadPoolExecutor(8) as pool: got = list(pool.map(lambda f: f.open().read(), found*20))
+    assert got == want*20 and len({*want}) > 20
 
 
 def test_an_image_goes_to_another_process(seven):

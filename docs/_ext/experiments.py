@@ -21,13 +21,15 @@ TITLES = {  # short ones; a record without says in full what it is
     'epoch': 'Speed of a whole epoch', 'gpu-best-128': 'GPU: our best at 128 px', 'gpu-book': "GPU: the book's recipes",
     'gpu-command': 'GPU: the command', 'gpu-ours': "GPU: the book's nets, our way",
     'gpu-resnet50-224': 'GPU: ResNet-50 up to 224 px', 'gpu_check': 'GPU: what the fast path does',
+    'growth': 'How cost grows', 'ideas': 'A step: what else was tried',
     'imagenette': 'The weights that the package brings', 'input': 'Speed of loaders',
     'laptop-confirm': 'The laptop recipe, confirmed', 'laptop-fifth': 'The laptop recipe, a fifth of it',
     'laptop-first': 'The laptop recipe as it was first', 'laptop-half': 'The laptop recipe, half of it',
     'laptop-screen': 'The laptop recipe, searched', 'laptop-tenth': 'The laptop recipe, a tenth of it',
     'laptop-today': 'The first laptop recipe, beside the new one', 'long': 'What pays in 5 and in 25 epochs',
     'long-80': 'Eighty epochs',
-    'memory': 'Peak memory', 'overhead': "What fastai's Learner adds", 'step': 'Speed of a training step',
+    'memory': 'Peak memory', 'overhead': "What fastai's Learner adds", 'startup': 'How long the command takes to start',
+    'step': 'Speed of a training step', 'waterfall': "From the book's way to ours",
     'ranks': 'Two processes beside one', 'transfer': 'Five classes, then five others',
     'trust': 'How far to trust the weights'}
 

@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 WEIGHTS = ROOT/'resnet_course'/'pretrained'/'imagenette.safetensors'
 TOOL = ROOT/'tools'/'page_net.py'
 SCRIPTS = {'docs/play': ('net.js', 'digit.js', 'digits-net.js', 'play.js'),  # after widget.js, in this order
-           'nbs/01_conv_layer': ('conv.js', 'sizes.js'), 'nbs/05_resblock': ('block.js',),
-           'nbs/06_bottleneck': ('block.js',), 'nbs/07_resnet': ('sizes.js',)}
+           'nbs/01_conv_layer': ('conv.js', 'sizes.js'), 'nbs/03_last_layers': ('shift.js',),
+           'nbs/05_resblock': ('chart.js', 'block.js', 'depth.js', 'surface.js'), 'nbs/06_bottleneck': ('block.js',),
+           'nbs/07_resnet': ('sizes.js',), 'nbs/09_progressive_resizing': ('chart.js', 'testsize.js')}
 CAPTION = ('A drawn 3; beside it the answer of the net, 3, with a bar for each digit, the drawing as 8x8 numbers, '
            'the place where the evidence lies, and rows of feature maps for the stem and each of four groups')
 
@@ -62,13 +63,49 @@ def block(kind, channels, side):
             '<p>This plays with JavaScript only; the drawings above show the blocks.</p></div>')
 
 
+def stored(name, cell):
+    "What a hidden cell of a chapter has left for its page: numbers of its own run"
+    nb = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text())
+    output, = next(c['outputs'] for c in nb['cells'] if c['id'] == cell)
+    return json.loads(output['data']['application/json']['numbers'])
+
+
+def of_chapter(widget, title, name, cell, otherwise):
+    "What plays with the numbers of a chapter's own run"
+    data = json.dumps(stored(name, cell), separators=(',', ':'))
+    return (f'{title}\n\n<div id="play-{widget}" class="play"><p>This plays with JavaScript only; {otherwise}</p></div>'
+            f'<script id="{widget}-data" type="application/json">{data}</script>')
+
+
+def shift():
+    return of_chapter('shift', '**Move a digit yourself**, one it has never seen, and see what either head says to it.',
+                      '03_last_layers', 'c0sh1ft0', 'the curves above are the mean over all digits.')
+
+
+def depth():
+    return of_chapter('depth', '**Choose a depth**: how do both nets learn, and what do their gradients do?',
+                      '05_resblock', 'c0depth0', 'the figures above show two of the depths.')
+
+
+def surface():
+    return of_chapter('surface', '**Walk on it yourself**: drag the point, or let it roll downhill.',
+                      '05_resblock', 'c0surf00', 'the picture above has the same heights.')
+
+
+def testsize():
+    return of_chapter('testsize', '**Try every size**: where is the cliff, and which places of the last map make it?',
+                      '09_progressive_resizing', 'c0testsz', 'the figure above has some of the sizes.')
+
+
 SIZE = 3.8  # of the script with the weights, in MB; checked by a test
 MADE = {'<!-- digits -->': digits, '<!-- photographs -->': photographs}
 AFTER = {  # what comes behind which cell of a notebook
     'nbs/01_conv_layer': {'c016': kernel, 'c031': lambda: sizes('five times stride 2')},
-    'nbs/05_resblock': {'a018': lambda: block('residual', 64, 56)},
+    'nbs/03_last_layers': {'c051': shift},
+    'nbs/05_resblock': {'a018': lambda: block('residual', 64, 56), 'c076': depth, 'c082': surface},
     'nbs/06_bottleneck': {'c017': lambda: block('bottleneck', 256, 56)},
-    'nbs/07_resnet': {'a050277e': lambda: sizes('three 3x3, the first with stride 2 (the deep stem)')}}
+    'nbs/07_resnet': {'a050277e': lambda: sizes('three 3x3, the first with stride 2 (the deep stem)')},
+    'nbs/09_progressive_resizing': {'c054': testsize}}
 
 
 def sample(name, side=320):
