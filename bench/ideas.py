@@ -63,12 +63,13 @@ def pairs(net):
 
 
 def masters(net):
-    "Kernels in bfloat16 for the net, the same in float32 for the optimiser"
+    "Weights in bfloat16 for the net, the same in float32 for the optimiser; norms in float32 alone"
     net.to(memory_format=torch.channels_last)
-    kernels = [p for p in net.parameters() if p.ndim > 1]
+    norms = [p for m in net.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+    kernels = [p for p in net.parameters() if all(p is not n for n in norms)]
     kept = [p.detach().clone().requires_grad_() for p in kernels]
     for p in kernels: p.data = p.data.to(torch.bfloat16)
-    opt = fused_adam([*kept, *(p for p in net.parameters() if p.ndim == 1)])
+    opt = fused_adam([*kept, *norms])
     for p in kept: p.grad = torch.zeros_like(p)
 
     def one(x, y):

@@ -6,6 +6,7 @@ A process each, in turns. `train` ends after its first batch of digits, whose de
 the seconds of a run apart that Python spends in importing (`python -X importtime`, which takes a little itself); what
 is left is work. `times torch` is the median over the rounds of a variant's seconds divided by those of `import torch`.
 """
+import os
 import re
 import subprocess
 import sys
@@ -32,7 +33,8 @@ main(['train', '--out', tempfile.mkdtemp(dir=sys.argv[1])])
 
 
 def commands(folder):
-    "What is timed: the words after `python`; `folder` holds a trained net and takes what is written"
+    "What is timed: the words after `python`; `folder` takes what is written"
+    call('-m', 'resnet_course', 'train', '--epochs', 1, '--out', folder/'run')
     image = next((digits_path()/'val').glob('*/*.png'))
     return {
         'import torch': ['-c', 'import torch'],
@@ -44,7 +46,9 @@ def commands(folder):
 
 
 def call(*words):
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
+    "A process; what it writes to standard error"
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'}  # compiled once, as for everybody
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False, env=env)
     if done.returncode: sys.exit(done.stderr)
     return done.stderr
 
@@ -71,7 +75,6 @@ def main():
     args.data = 'digits'
     record = begin(args, "Seconds from the start of a process to its end")
     with tempfile.TemporaryDirectory() as folder:
-        call('-m', 'resnet_course', 'train', '--epochs', 1, '--out', Path(folder)/'run')
         variants = {name: partial(build, words) for name, words in commands(Path(folder)).items()}
         record.fill([{'case': 'start'}], lambda case: measure(variants, args.rounds, 'import torch'))
     print(table(record.runs))

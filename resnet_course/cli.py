@@ -159,13 +159,13 @@ def cost(
 ):
     "`resnet-course cost`"
     from resnet_course.cost import cost_table
-    from resnet_course.models import build_model, empty_model
+    from resnet_course.models import empty_model
     if not {'arch','layers'} & set(given):
         raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
     spec,classes = net_of(given),given['classes']
     net = empty_model(spec, classes)
     if given['size']<=256 and sum(p.numel() for p in net.parameters())<1e8:
-        net = build_model(spec, classes)  # computed sooner than torch has imported what it needs for shapes alone
+        net = empty_model(spec, classes, 'cpu')  # computed sooner than torch has imported what it needs for shapes alone
     table = cost_table(net, given['size'])
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     say(*table.to_string(index=False, formatters=formats).splitlines())

@@ -157,23 +157,24 @@ def build_model(
 
 # %% ../nbs/98_models.ipynb #8c838513
 class _NothingDrawn(TorchFunctionMode):
-    "Leave out random first weights: `meta` has no place for them, and torch imports for seconds before it finds out"
+    "Leave out random first weights: they take time, and for `meta`, which has no place for them, seconds of imports"
     def __torch_function__(self, f, types, args=(), kwargs=None):
         return args[0] if f in (torch.Tensor.normal_,torch.Tensor.uniform_) else f(*args, **(kwargs or {}))
 
 # %% ../nbs/98_models.ipynb #74940305
 @contextmanager
-def without_numbers():
-    "Nets made inside have shapes and no numbers: they take no memory, and next to no time"
-    with torch.device('meta'),_NothingDrawn(): yield
+def without_numbers(device='meta'):
+    "Nets made inside have shapes and no numbers: on `meta` they take no memory, and anywhere next to no time"
+    with torch.device(device),_NothingDrawn(): yield
 
 # %% ../nbs/98_models.ipynb #bc58385e
 def empty_model(
     spec:dict, # As in `build_model`
     n_out:int, # Classes
+    device:str='meta', # There tensors have shapes and take no memory; elsewhere they hold whatever was there before
 ) -> nn.Module:
-    "`build_model` without numbers: on torch's `meta` device tensors have shapes and take no memory"
-    with without_numbers(): return build_model(spec, n_out)
+    "`build_model` without numbers: to count, not to compute"
+    with without_numbers(device): return build_model(spec, n_out)
 
 # %% ../nbs/98_models.ipynb #fd25b651
 def step_bytes(
