@@ -11,10 +11,12 @@ images, 10 classes; batches hold as many pixels at each size. A process for each
 `two processes`: two steps at once, of one thread each and half the batch, which is what two ranks would do without
 their all-reduce; their images count together.
 """
-from concurrent.futures import ProcessPoolExecutor
+import argparse
+import atexit
+import subprocess
+import sys
 from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
 
 import torch
 from torch import nn
@@ -106,25 +108,31 @@ def build(args, size, make, share=1):
     return {'images': bs*turn, 'run': run}
 
 
-_half = {}
-
-
-def _begin(args, size):
+def wait_for_turns(args):
+    "One of the two processes: a turn for each line that comes, and a line back"
     torch.set_num_threads(1)
-    _half.update(build(args, size, plain, 2))
-
-
-def _turn(_): _half['run']()
+    run = build(args, args.sizes[0], plain, 2)['run']
+    print('ready', flush=True)
+    for _ in sys.stdin:
+        run()
+        print('done', flush=True)
 
 
 def two(args, size):
-    "Two processes that wait here for their turns"
-    pools = [ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_begin, initargs=(args, size))
-             for _ in range(2)]
+    "Two processes that wait for their turns"
+    words = [sys.executable, __file__, '--half', '--sizes', size, '--bs', args.bs, '--steps', args.steps]
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'bufsize': 1}
+    halves = [subprocess.Popen([*map(str, words)], **pipes) for _ in range(2)]
+    for half in halves: atexit.register(half.kill)
+
+    def told(answer):
+        for half in halves:
+            if half.stdout.readline().strip() != answer: sys.exit("one of the two processes has failed")
 
     def run():
-        for done in [pool.submit(_turn, 0) for pool in pools]: done.result()
-    run()
+        for half in halves: print(file=half.stdin)
+        told('done')
+    told('ready')
     return {'images': 2*(args.bs*64//size//2)*max(1, args.steps*64**2//size**2), 'run': run}
 
 
@@ -138,11 +146,13 @@ def parser():
     parser.add_argument('--bs', type=int, default=128, help="images a batch at 64 px; the larger they are, the fewer")
     parser.add_argument('--builds', type=int, default=2)
     parser.add_argument('--steps', type=int, default=8, help="in a turn at 64 px; fewer of larger images, one at least")
+    parser.add_argument('--half', action='store_true', help=argparse.SUPPRESS)
     return parser
 
 
 def main():
     args = parser().parse_args()
+    if args.half: return wait_for_turns(args)
     benchmark(args, "Images/s of a training step of ResNet-18: ideas beside the step as it is", cases(args), 'ours',
               process=str, builds=args.builds)
 

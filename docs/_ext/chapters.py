@@ -8,7 +8,7 @@ import course_map
 
 FACTS = {file.stem: course_map.facts(file) for file in course_map.FILES}
 STEMS = {course_map.number(stem): stem for stem in FACTS}
-NAMED = re.compile(r'\b[Cc]hapters? \d+(?:(?:, and |, | and | or | to )\d+\b)*')
+NAMED = re.compile(r'\b[Cc]hapters? \d+b?(?:(?:, and |, | and | or | to )\d+b?\b)*')
 BOOK = re.compile(r"(?:book's|book,|20\d\d,|^[,:]) $")  # a source's chapter, not ours
 
 
@@ -48,7 +48,7 @@ def linked(text, own, uri):
     "The parts of a text, with a link for each chapter that it names"
     done,named = 0,list(NAMED.finditer(text))
     for m in named if not BOOK.search(text[:named[0].start()]) else []:
-        numbers = list(re.finditer(r'(?:[Cc]hapter )?\d+', m[0]))
+        numbers = list(re.finditer(r'(?:[Cc]hapter )?\d+b?', m[0]))
         for n in numbers:
             stem = STEMS.get(n[0].split()[-1])
             if not stem or stem==own: continue

@@ -25,6 +25,7 @@ NAMES = {  # what people type who do not know our words, and the page they look 
     'nbs/15_clinic': 'overfitting, loss is nan, loss does not go down, debugging',
     'nbs/16_long_runs': 'mixup, cutmix, data augmentation, regularization, test-time augmentation',
     'nbs/17_many_processes': 'distributed training, multi-gpu, ddp, torchrun',
+    'nbs/17b_million_files': 'webdataset, tar, shards, large data set',
     'nbs/18_reuse': 'transfer learning, fine-tuning, pretrained weights, imagenet weights',
     'nbs/19_your_photographs': 'my own photos, own images, custom dataset, heic, data leak',
     'nbs/20_look_inside': 'grad-cam, explainability, calibration, uncertainty, robustness',

@@ -137,7 +137,7 @@ def page(app):
     play = '<a class="button" href="docs/play.html">Play with a net</a>' if 'docs/play' in app.env.found_docs else ''
     short = [r for r in rows if r['stem'][:2] in course_map.SHORT]
     bounds = [*PARTS.values(), 90]
-    groups = [(name, [r for r in rows if low <= int(r['number']) < high])
+    groups = [(name, [r for r in rows if low <= int(r['stem'][:2]) < high])
               for (name, low), high in zip(PARTS.items(), bounds[1:], strict=True)]
     cards = ''.join(f'<h3>{name}</h3><ul class="cards">{"".join(card(app, r) for r in group)}</ul>'
                     for name, group in groups if group)

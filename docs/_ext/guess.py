@@ -14,6 +14,7 @@ ANSWERS = {  # the cell that asks for a guess: the one that answers
     '14_ten_minutes': {'u002': '72e020f4', 'm004': 'm008'}, '15_clinic': {'fc8d40a2': '020751ae'},
     '16_long_runs': {'16a00008': '16a00013', '16a00033': '16a00036'},
     '17_many_processes': {'b3ab9501': '3b252a3b', 'rateb001': 'rateb007'},
+    '17b_million_files': {'17b00008': '5ba2d108'},
     '18_reuse': {'ebb3d0ea': '7e36ed62', '18f00002': '18f00007'},
     '19_your_photographs': {'5cf51f39': '84cbf944'},
     '20_look_inside': {'9fb27499': '729a0b61', '0dc07614': 'eee9e673', '2836d028': '1aaac897', 'b323f889': '58c0d68c',

@@ -36,8 +36,7 @@ def load(path): return json.loads(Path(path).read_text())['cells']
 
 def chapter(stem):
     "Its number as the book says it; nothing for an appendix"
-    number = int(stem.split('_')[0])
-    return number if number < 90 else None
+    return course_map.number(stem) if stem < '90' else None
 
 
 def heading_of(stem, cell_id):
