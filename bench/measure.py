@@ -17,7 +17,7 @@ import torch
 
 import runner
 
-PARTS = 'half', 'json', 'copy', 'commit', 'rounds', 'sizes', 'nets', 'ways', 'benchmarks'  # in these its runs may differ
+PARTS = 'half', 'json', 'copy', 'commit', 'rounds', 'sizes', 'nets', 'ways', 'benchmarks'  # its runs may differ
 
 
 def options(doc, rounds, sizes, threads=None):

@@ -165,7 +165,7 @@ def cost(
     spec,classes = net_of(given),given['classes']
     net = empty_model(spec, classes)
     if given['size']<=256 and sum(p.numel() for p in net.parameters())<1e8:
-        net = empty_model(spec, classes, 'cpu')  # computed sooner than torch has imported what it needs for shapes alone
+        net = empty_model(spec, classes, 'cpu')  # sooner done than torch imports what it needs for shapes alone
     table = cost_table(net, given['size'])
     formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
     say(*table.to_string(index=False, formatters=formats).splitlines())
