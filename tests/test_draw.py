@@ -309,7 +309,7 @@ def test_the_site_has_the_palette_in_both_modes():
     css = (ROOT/'docs'/'_static'/'style.css').read_text()
     page = dict(ink='var(--pst-color-text-base)', paper='none', plain='var(--pst-color-background)')
     for mode in ('light', 'dark'):
-        rule = palette_css(f'html[data-theme="{mode}"] .drawing', mode == 'dark', **page)
+        rule = palette_css(f'html[data-theme="{mode}"] :is(.drawing,.play)', mode == 'dark', **page)
         assert rule in css, f"style.css lacks {rule}"
 
 
