@@ -6,7 +6,7 @@ usage: python bench/epoch.py [--json FILE] [--sizes 64 128] [--ways book ours]  
 Each way is the one before with one change more. The book's: `get_data` with as many workers as fastai thinks fit, a
 plain `Learner` with fastai's Adam in float32. Then memory is kept (`keep_memory`, a setting of the whole process: each
 way has a process of its own); then the format of `best_precision`, channels last (`get_learner`): what a reader gets
-who changes three lines; then images decoded before, cropped and flipped, but no longer turned, warped and lit
+who changes two lines; then images decoded before, cropped and flipped, but no longer turned, warped and lit
 (`fast_data`); last `fast_learner`. `fit_one_cycle`.
 """
 from functools import partial

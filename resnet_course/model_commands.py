@@ -15,12 +15,14 @@ from .terminal import complain, listen, say, typed
 
 # %% ../nbs/92_command.ipynb #c031
 def _named_images(words):
-    "The images that the words name: files, what lies in folders, and with `-` the lines of standard input"
+    "The images that the words name: files, what lies in folders and shards, and with `-` the lines of standard input"
     from resnet_course.folders import images_in, left_out_line
+    from resnet_course.shards import shard_images
     files,left_out = [],{}
     for word in words:
         if word=='-': files += filter(None, (line.rstrip('\r\n') for line in listen()))
         elif os.path.isdir(word): files += images_in(word, left_out)
+        elif word.endswith('.tar') and os.path.isfile(word): files += shard_images([Path(word)], left_out)
         else: files.append(word)
     if left_out: complain(f"resnet-course: {left_out_line(left_out, len(files))}")
     return files

@@ -115,7 +115,7 @@ def predict_options(add): # `add_argument` of a parser
     "The options of `predict`"
     add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
     add('images', type=path, metavar='IMAGE', nargs='+',
-        help="image files, folders of them, or -: names on standard input, one a line")
+        help="image files, folders or shards of them, or -: names on standard input, one a line")
     add('--top', type=number('n_out'), metavar='N', default=3,
         help=f"classes to print, {limits_of('n_out')} (default 3)")
     add('--json', action='store_true', default=False, help="one JSON object a line, with every class")

@@ -226,6 +226,8 @@ def test_a_folder_of_shards_is_judged_as_the_folder_is(command, images, seven, t
         tables.append(table.set_axis(['/'.join(Path(name).parts[-2:]) for name in table.index]).sort_index())
     assert len(tables[0]) == 34
     pd.testing.assert_frame_equal(*tables, atol=1e-5)
+    one = command('predict', model, seven/'train-000006.tar', '--json')[1].splitlines()
+    assert [json.loads(line)['image'] for line in one] == [str(f) for f in shard_images([seven/'train-000006.tar'])]
     ranges = calibration_images(seven, 100)
     assert len(ranges) == 26 and all('/train-' in str(f) for f in ranges)
 

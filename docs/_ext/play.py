@@ -3,6 +3,7 @@ import base64
 import hashlib
 import json
 import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -70,42 +71,35 @@ def stored(name, cell):
     return json.loads(output['data']['application/json']['numbers'])
 
 
-def of_chapter(widget, title, name, cell, otherwise):
+def own_numbers(widget, name, cell, title, otherwise):
     "What plays with the numbers of a chapter's own run"
     data = json.dumps(stored(name, cell), separators=(',', ':'))
     return (f'{title}\n\n<div id="play-{widget}" class="play"><p>This plays with JavaScript only; {otherwise}</p></div>'
             f'<script id="{widget}-data" type="application/json">{data}</script>')
 
 
-def shift():
-    return of_chapter('shift', '**Move a digit yourself**, one it has never seen, and see what either head says to it.',
-                      '03_last_layers', 'c0sh1ft0', 'the curves above are the mean over all digits.')
-
-
-def depth():
-    return of_chapter('depth', '**Choose a depth**: how do both nets learn, and what do their gradients do?',
-                      '05_resblock', 'c0depth0', 'the figures above show two of the depths.')
-
-
-def surface():
-    return of_chapter('surface', '**Walk on it yourself**: drag the point, or let it roll downhill.',
-                      '05_resblock', 'c0surf00', 'the picture above has the same heights.')
-
-
-def testsize():
-    return of_chapter('testsize', '**Try every size**: where is the cliff, and which places of the last map make it?',
-                      '09_progressive_resizing', 'c0testsz', 'the figure above has some of the sizes.')
-
-
 SIZE = 3.8  # of the script with the weights, in MB; checked by a test
 MADE = {'<!-- digits -->': digits, '<!-- photographs -->': photographs}
 AFTER = {  # what comes behind which cell of a notebook
     'nbs/01_conv_layer': {'c016': kernel, 'c031': lambda: sizes('five times stride 2')},
-    'nbs/03_last_layers': {'c051': shift},
-    'nbs/05_resblock': {'a018': lambda: block('residual', 64, 56), 'c076': depth, 'c082': surface},
+    'nbs/03_last_layers': {'c051': partial(
+        own_numbers, 'shift', '03_last_layers', 'c0sh1ft0',
+        '**Move a digit yourself**, one it has never seen, and see what either head says to it.',
+        'the curves above are the mean over all digits.')},
+    'nbs/05_resblock': {
+        'a018': lambda: block('residual', 64, 56),
+        'c076': partial(own_numbers, 'depth', '05_resblock', 'c0depth0',
+                        '**Choose a depth**: how do both nets learn, and what do their gradients do?',
+                        'the figures above show two of the depths.'),
+        'c082': partial(own_numbers, 'surface', '05_resblock', 'c0surf00',
+                        '**Walk on it yourself**: drag the point, or let it roll downhill.',
+                        'the picture above has the same heights.')},
     'nbs/06_bottleneck': {'c017': lambda: block('bottleneck', 256, 56)},
     'nbs/07_resnet': {'a050277e': lambda: sizes('three 3x3, the first with stride 2 (the deep stem)')},
-    'nbs/09_progressive_resizing': {'c054': testsize}}
+    'nbs/09_progressive_resizing': {'c054': partial(
+        own_numbers, 'testsize', '09_progressive_resizing', 'c0testsz',
+        '**Try every size**: where is the cliff, and which places of the last map make it?',
+        'the figure above has some of the sizes.')}}
 
 
 def sample(name, side=320):
