@@ -245,9 +245,12 @@ def _carry_out(words):
     return 0, ''
 
 # %% ../nbs/92_command.ipynb #fd0a7efd
-def _stop(*_):
-    "Stop in good order, as at Ctrl-C; a command that is failing says why and ends anyway"
-    if not isinstance(sys.exc_info()[1], (CourseError,RuntimeError)): sys.exit(143)
+def _stop(signum, frame):
+    "Stop in good order; a command that is failing says why and ends anyway"
+    while frame and not frame.f_code.co_filename.startswith('<frozen importlib'): frame = frame.f_back
+    if frame: os._exit(128+signum)  # a module that is being imported may swallow what is raised, or stumble over it
+    if signum==signal.SIGINT: raise KeyboardInterrupt
+    if not isinstance(sys.exc_info()[1], (CourseError,RuntimeError)): sys.exit(128+signum)
 
 # %% ../nbs/92_command.ipynb #c045
 def main(
@@ -259,6 +262,7 @@ def main(
     if argv is None:
         open_streams()
         signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler: signal.signal(signal.SIGINT, _stop)
     try:
         status,message = _carry_out(sys.argv[1:] if argv is None else argv)
         if message and argv is None: signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops those that are left

@@ -14,9 +14,13 @@ import pytest
 from conftest import SMALL_NET, slow
 
 
-def run(*words, **kwargs):
+def started(*words, **kwargs):
     words = [sys.executable, '-m', 'resnet_course', *map(str, words)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, **kwargs)
+    return subprocess.run(words, capture_output=True, text=True, check=False, **kwargs)
+
+
+def run(*words, **kwargs):
+    done = started(*words, **kwargs)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -139,6 +143,17 @@ def test_help_needs_no_torch():
     code = ("import sys; from resnet_course.cli import make_parser; make_parser().format_help(); "
             "assert 'torch' not in sys.modules")
     subprocess.check_call([sys.executable, '-c', code])
+
+
+@pytest.mark.parametrize('stop, status', [('SIGINT', 130), ('SIGTERM', 143)])
+@pytest.mark.parametrize('module', ['numpy', 'torch', 'fastai'])
+def test_stopped_while_modules_are_imported(tmp_path, module, stop, status):
+    "A library that swallows the interrupt, or stumbles over it, changes nothing: no traceback, and no run is begun"
+    (tmp_path/f'{module}.py').write_text(
+        f"import os, signal\ntry: os.kill(os.getpid(), signal.{stop})\nexcept BaseException: pass\n"
+        "raise RecursionError('maximum recursion depth exceeded')\n")
+    r = started('train', '--data', 'digits', '--out', tmp_path/'run', env=os.environ | {'PYTHONPATH': str(tmp_path)})
+    assert (r.returncode, r.stdout, r.stderr) == (status, '', '') and not (tmp_path/'run').exists()
 
 
 def test_every_command_has_help(command):

@@ -1,9 +1,10 @@
-"""Make the weights that the package brings from a run folder: half precision, and a card beside them.
+"""Make the weights that the package brings: those of a run in half precision, and a card beside them.
 
-usage: python tools/pretrained.py RUN RECORD [--to FOLDER]     RECORD: the run's file in results/
+usage: python tools/pretrained.py RECORD [--run FOLDER] [--seed 0] [--to FOLDER]     RECORD: the runs' file in results/
 """
 import argparse
 import json
+import statistics
 import textwrap
 from pathlib import Path
 
@@ -28,20 +29,25 @@ in the photographs are their owners'. The code is under Apache-2.0. Ask a lawyer
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('run', type=Path)
     parser.add_argument('record', type=Path)
+    parser.add_argument('--run', type=Path, help="folder of the run whose weights are taken; without it only the card")
+    parser.add_argument('--seed', type=int, default=0, help="of that run")
     parser.add_argument('--to', type=Path, default=Path('resnet_course/pretrained'))
     args = parser.parse_args()
-    model, spec = load_model(args.run/'model.safetensors')
     record = json.loads(args.record.read_text())
-    recipe, runs = record['recipe'], record['runs']
     args.to.mkdir(parents=True, exist_ok=True)
-    save_model(args.to/'imagenette.safetensors', model.half(), spec)
-    scores = ', '.join(f"{100*r['history'][-1]['accuracy']:.1f}% (seed {r['seed']})" for r in runs)
+    file = args.run/'model.safetensors' if args.run else args.to/'imagenette.safetensors'
+    model, spec = load_model(file)
+    if args.run: save_model(args.to/'imagenette.safetensors', model.half(), spec)
+    recipe, scores = record['recipe'], {r['seed']: 100*r['history'][-1]['accuracy'] for r in record['runs']}
+    accuracy = f'{scores[args.seed]:.1f}%'
+    if len(scores) > 1:
+        mean, sd = statistics.mean(scores.values()), statistics.stdev(scores.values())
+        accuracy += f" (seed {args.seed}; with seeds {', '.join(map(str, scores))} {mean:.1f} +- {sd:.1f}%, mean and sd)"
     sizes = ', '.join(f"{recipe['sizes'].count(s)} at {s} px" for s in dict.fromkeys(recipe['sizes']))
     about = dict(net=spec['net'], options=spec['net_options'], params=sum(p.numel() for p in model.parameters()),
                  size=spec['size'], train=record['data']['train'], val=record['data']['val'],
-                 copy=record['data']['copy'], accuracy=scores, epochs=len(recipe['sizes']), sizes=sizes,
+                 copy=record['data']['copy'], accuracy=accuracy, epochs=len(recipe['sizes']), sizes=sizes,
                  record=args.record.stem, commit=record['commit'][:8])
     first, *points = CARD.strip().format(**about).split('\n- ')
     points = [textwrap.fill(f'- {p}', 120, subsequent_indent='  ', break_on_hyphens=False) for p in points]
