@@ -43,7 +43,8 @@ def main():
     accuracy = f'{scores[args.seed]:.1f}%'
     if len(scores) > 1:
         mean, sd = statistics.mean(scores.values()), statistics.stdev(scores.values())
-        accuracy += f" (seed {args.seed}; {mean:.1f} +- {sd:.1f}%, mean and sd, over seeds {', '.join(map(str, scores))})"
+        seeds = ', '.join(map(str, scores))
+        accuracy += f' (seed {args.seed}; {mean:.1f} +- {sd:.1f}%, mean and sd, over seeds {seeds})'
     sizes = ', '.join(f"{recipe['sizes'].count(s)} at {s} px" for s in dict.fromkeys(recipe['sizes']))
     about = dict(net=spec['net'], options=spec['net_options'], params=sum(p.numel() for p in model.parameters()),
                  size=spec['size'], train=record['data']['train'], val=record['data']['val'],
