@@ -8,6 +8,7 @@ __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 
 # %% ../nbs/95_files.ipynb #b430dc64
 import os, shutil, sys, tarfile, zipfile
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -16,8 +17,9 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.net import urlclean, urlopen
 from fastprogress import progress_bar
 from .errors import CourseError, printable
-from .files import cache_home, whole_folder
+from .files import cache_home, whole_folder, write_whole
 from .folders import count_images
+from .shards import fetch_shards
 
 # %% ../nbs/95_files.ipynb #c008
 def digits_path() -> Path: # Folder with `train/` and `val/`, a folder a class in each
@@ -62,7 +64,9 @@ def usual_place(
     try: folder = fastai_path('data')
     except Exception: folder = None  # its settings cannot be read, or kept
     folder = folder or Path(os.getenv('FASTAI_HOME') or '~/.fastai').expanduser()/'data'
-    return folder/Path(urlclean(dataset.where)).stem.removesuffix('.tar')
+    name = Path(urlclean(dataset.where)).stem.removesuffix('.tar')
+    if not dataset.where.endswith('/'): return folder/name
+    return folder/f"{name}-{blake2b(dataset.where.encode(), digest_size=4).hexdigest()}"  # others may call theirs so
 
 # %% ../nbs/95_files.ipynb #720f63bc
 def find_dataset(
@@ -79,14 +83,15 @@ def find_dataset(
     return Dataset(Path(text).stem if '://' in text else Path(folder).name, text)
 
 # %% ../nbs/95_files.ipynb #ed11e88a
-def _fetch(url, file):
-    "Save all of what an address gives"
-    with urlopen(url, timeout=60) as came, open(file, 'wb') as f:
-        size,blocks = int(came.headers.get('Content-Length') or 0),iter(lambda: came.read(2**18), b'')
+def _blocks(url):
+    "What an address gives, block by block, and all of it"
+    with urlopen(url, timeout=60) as came:
+        size,n,blocks = int(came.headers.get('Content-Length') or 0),0,iter(lambda: came.read(2**18), b'')
         if size and (sys.stdout.isatty() or IN_NOTEBOOK): blocks = progress_bar(blocks, -(-size//2**18), leave=False)
-        for block in blocks: f.write(block)
-        if f.tell()<size: raise ValueError(f"only {f.tell():,} of {size:,} bytes came")
-    return file
+        for block in blocks: n += len(block); yield block
+        if n<size: raise ValueError(f"only {n:,} of {size:,} bytes came")
+
+def _fetch(url, file): write_whole(file, _blocks(url)); return file
 
 # %% ../nbs/95_files.ipynb #9db7a09f
 def _unpack(archive, part):
@@ -98,7 +103,7 @@ def _unpack(archive, part):
             while tar.fileobj.read(2**20): pass  # to the end, where the checksum is
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed: packed.extractall(inner)
-    else: raise ValueError("what came is no archive")
+    else: raise ValueError("what came is no archive; the address of a folder of shards ends with a /")
     archive.unlink()
     found = [d for d in (inner, *inner.iterdir()) if (d/'train').is_dir() and (d/'val').is_dir()]
     if not found: raise ValueError("what came has no train/ and val/")
@@ -107,29 +112,33 @@ def _unpack(archive, part):
 
 # %% ../nbs/95_files.ipynb #0ae38956
 def _download(dataset, path):
-    "Download and unpack a set beside its place, look whether it is whole, and only then give it its name"
+    "Download a set, or its shards, beside its place, look whether all is whole, and only then give it its name"
     try:
+        if dataset.where.endswith('/'):
+            fetch_shards(dataset.where, path, _fetch)
+            return path
         with whole_folder(path) as part:
             _unpack(_fetch(dataset.where, part/'.archive'), part)
             if dataset.counts and (n := count_images(part))!=dataset.counts:
                 raise ValueError(f"what came has {n} images, not {dataset.counts}")
     except Exception as e:  # what comes over a network may fail in any way
         why = printable(str(e).partition('\n')[0] or type(e).__name__)
-        raise CourseError(f"cannot download {dataset.where} ({why}); try again, unpack it as {path}, "
+        raise CourseError(f"cannot download {dataset.where} ({why}); try again, "
+                          f"{'copy the shards to' if dataset.where.endswith('/') else 'unpack it as'} {path}, "
                           "or take the embedded set: digits") from None
     return path
 
 # %% ../nbs/95_files.ipynb #c015
 def find_data(
-    source, # A name in `DATASETS`, a fastai URL, a folder with `train/` and `val/`, or a `Dataset`
+    source, # A name in `DATASETS`, a URL of an archive or, with a `/` at its end, of shards, a folder, or a `Dataset`
     download:bool=True, # Fetch or write out a known set that is not there; `False`: that is an error
 ) -> Path: # The folder on this disk
-    "Where the images of `source` are; a fastai URL is downloaded the first time"
+    "Where the images of `source` are; what has a URL is downloaded the first time"
     dataset = find_dataset(source)
     known = '://' in dataset.where or (dataset.name,dataset.where)==('digits','')
     path = usual_place(dataset) if known else Path(os.path.expanduser(dataset.where or dataset.name))
     if known and not dataset.where and download: return digits_path()
-    if not os.path.isdir(path):
+    if not os.path.isdir(path) or (download and '://' in dataset.where and dataset.where.endswith('/')):
         if known and download: return _download(dataset, path)
         raise CourseError(f"{dataset.name} is not on this disk; it would be {path}" if known else
                           f"{printable(dataset.where or dataset.name)} is no folder and no known set; "

@@ -53,16 +53,16 @@ def remove_parts(
 # %% ../nbs/95_files.ipynb #033816c4
 def write_whole(
     path, # File to make or replace
-    data:bytes,
+    data, # Bytes, or blocks of them that come one after the other
 ):
     "Write a neighbour and rename it, so that a stop at any moment leaves the old file or the new one"
-    path = Path(path)
-    if path.exists() and not path.is_file(): return path.write_bytes(data)  # a pipe, say: it is never half there
+    path,blocks = Path(path),[data] if isinstance(data, bytes) else data
+    if path.exists() and not path.is_file(): return path.write_bytes(b''.join(blocks))  # a pipe: it is never half there
     path,name = path.resolve(),None  # a link stays one
     try:
         fd,name = _new_part(path.parent, tempfile.mkstemp)
         with open(fd, 'wb') as f:
-            f.write(data)
+            for block in blocks: f.write(block)
             f.flush()
             os.fsync(fd)
             os.chmod(name, 0o644)

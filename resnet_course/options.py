@@ -71,7 +71,8 @@ def net_options(add): # `add_argument` of a parser
 def _recipe_options(add):
     "The options of `train` that change its recipe"
     add('--data', type=path, metavar='DATA',
-        help="digits (default), imagenette-160, imagenette-320, or a folder with train/ and val/, or of shards")
+        help="digits (default), imagenette-160, imagenette-320, a folder with train/ and val/, or one of shards, on "
+             "this disk or at an address: https://SERVER/SET/")
     add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE',
         help="hold out this share of each class, e.g. 0.2; DATA is then a folder with a folder for each class")
     add('--groups', metavar='PATTERN',

@@ -396,3 +396,73 @@ def test_harmed_in_the_middle_of_a_training(own, refused, tmp_path, monkeypatch,
     words = [*SMALL_NET[:-1], workers]
     line = refused('train', '--data', own, '--recipe', 'book', '--out', tmp_path/'run', '--epochs', '3', *words)
     assert 'train-000003.tar has changed since it was listed' in line and (tmp_path/'run'/'checkpoint.pt').exists()
+
+
+@pytest.fixture
+def server(seven, tmp_path, monkeypatch):
+    "A server of the seven shards, whose `faults` say what becomes of a request, one after the other; what was asked"
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    class Handler(SimpleHTTPRequestHandler):
+        faults, asked = {}, []
+        def __init__(self, *args): super().__init__(*args, directory=seven)
+        def log_message(self, *args): pass
+        def do_GET(self):
+            name = self.path.rpartition('/')[2]
+            self.asked.append(name)
+            fault, data = next(self.faults.get(name, iter(())), None), (seven/name).read_bytes()
+            if fault == 'gone': return self.send_error(404)
+            if fault == 'log-in': data = b'<html>who are you?</html>'
+            if fault == 'another': data = (seven/'train-000006.tar').read_bytes()  # a whole tar, of two images
+            self.send_response(200)
+            if fault == 'dropped': self.send_header('Content-Length', str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:len(data)//2] if fault in ('cut', 'dropped') else data)
+
+    monkeypatch.setattr('resnet_course.datasets.fastai_path', lambda what: tmp_path/what)
+    monkeypatch.setattr('resnet_course.shards.time.sleep', lambda seconds: None)
+    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as served:
+        Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
+        Handler.url = f'http://127.0.0.1:{served.server_port}/a set/seven/'.replace(' ', '%20')
+        yield Handler
+        served.shutdown()
+
+
+def test_shards_that_are_elsewhere(server, images):
+    "They come once, whole; the set is that of the folder, and then it needs no server"
+    from resnet_course.datasets import find_data
+    root = find_data(server.url)
+    assert [(f.parent.name, f.name) for f in image_files(server.url).items] == [
+        (f.parent.name, f.name) for f in image_files(cut(images, root.parent/'here')).items]
+    assert len(server.asked) == len(set(server.asked)) == 1+len(list(root.glob('*.tar')))
+    server.faults |= {name: iter(['gone']*9) for name in server.asked}
+    assert find_data(server.url) == root and len(server.asked) == len(set(server.asked))
+
+
+@pytest.mark.parametrize('fault', ['cut', 'dropped', 'log-in', 'gone', 'another'])
+@pytest.mark.parametrize('name', ['_info.json', 'train-000000.tar', 'val-000001.tar'])
+def test_a_shard_that_comes_harmed_is_asked_for_again(server, name, fault):
+    "Twice; then it is one line, what came before stays, and the next try fetches what is missing"
+    from resnet_course.datasets import find_data
+    server.faults[name] = iter([fault]*2)
+    root = find_data(server.url)
+    assert server.asked.count(name) == 3
+    (root/name).unlink()
+    server.faults[name], before = iter([fault]*3), len(server.asked)
+    with pytest.raises(CourseError, match='cannot download http') as e: find_data(server.url)
+    assert name in str(e.value) and '\n' not in str(e.value) and not (root/name).exists()
+    assert set(server.asked[before:]) == {name}
+    assert find_data(server.url) == root and len(image_files(root).train) == 26
+    assert not list(root.glob('.resnet_course*'))
+
+
+@pytest.mark.parametrize('name', ['../out.tar', '/tmp/out.tar', '.tar', 'a\\b.tar', 'other.txt'])
+def test_a_list_of_shards_leaves_its_folder_alone(server, seven, tmp_path, monkeypatch, name):
+    from resnet_course.datasets import find_data
+    said = json.loads((seven/'_info.json').read_text())
+    said['splits']['train']['filenames'][0] = name
+    monkeypatch.setattr(Path, 'read_bytes', lambda f, read=Path.read_bytes:
+                        json.dumps(said).encode() if f == seven/'_info.json' else read(f))
+    with pytest.raises(CourseError, match='no tar beside it'): find_data(server.url)
+    assert set(server.asked) == {'_info.json'}
