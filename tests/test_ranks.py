@@ -297,8 +297,8 @@ def test_what_else_a_recipe_says_works(images, tmp_path, change):
 def test_a_stop_does_not_silence_a_fault():
     "torchrun sends SIGTERM to those that are left, often while they find out; they still say what"
     try: raise RuntimeError("Connection closed by peer")
-    except RuntimeError: cli._stop()
-    with pytest.raises(SystemExit, match='143'): cli._stop()
+    except RuntimeError: cli._stop(15, None)
+    with pytest.raises(SystemExit, match='143'): cli._stop(15, None)
 
 
 def spoilt(what, *words):
