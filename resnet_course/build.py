@@ -53,7 +53,7 @@ def make_net(
     except ValueError as e: raise CourseError(str(e)) from None
     except TypeError as e:
         raise CourseError(f"net={recipe.net!r} cannot be made with net_options={recipe.net_options} "
-                          f"({str(e).splitlines()[0]}); mend net_options") from None
+                          f"({str(e).splitlines()[0]}); correct net_options") from None
 
 # %% ../nbs/14_ten_minutes.ipynb #10cec2fe
 def make_learner(

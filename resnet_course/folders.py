@@ -30,7 +30,7 @@ def _entries(folder):
             for e in entries:
                 if e.name.startswith('.') or e.name.lower() in _JUNK: continue
                 (others if e.is_file(follow_symlinks=False) or not os.path.isdir(e.path) else folders).append(e)
-    except OSError as e: raise CourseError(f"{printable(folder)} cannot be listed ({e.strerror}); mend that") from None
+    except OSError as e: raise CourseError(f"{printable(folder)} cannot be listed ({e.strerror}); fix that") from None
     return [sorted(es, key=lambda e: e.name) for es in (folders, others)]
 
 # %% ../nbs/95_files.ipynb #f258afd8

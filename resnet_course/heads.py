@@ -57,15 +57,15 @@ def nin_block(
 def no_weights(
     pretrained:bool, # What the caller of a named net asked for
 ):
-    "Refuse `pretrained=True`: the course has no trained weights for its nets yet"
-    if pretrained: raise ValueError("pretrained=True, but the course has no trained weights yet; take pretrained=False")
+    "Refuse `pretrained=True`, which doesn't say which weights: they have names"
+    if pretrained: raise ValueError("pretrained=True does not say which weights; take create_model(NAME, weights=...)")
 
 # %% ../nbs/03_last_layers.ipynb #c084
 def nin(
     n_out:int=1000, # Classes
     *,
     n_in:int=3, # Channels of the image
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "Network in Network: four blocks, the last with a feature map for each class, and their average (Lin et al., 2013)"
     no_weights(pretrained)

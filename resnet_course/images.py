@@ -262,7 +262,7 @@ def refuse_broken(
     lines = [f"{f'image {f}' if isinstance(f, int) else _called(f)} ({reason})" for f,reason in faults.items()]
     more = f" and {len(lines)-3} more" if len(lines)>3 else ""
     raise CourseError(f"{len(lines)} of {n} images cannot be read: {', '.join(lines[:3])}{more}; "
-                      "mend or remove them, or leave them out: skip_broken=True in a run, skip= in get_data")
+                      "repair or remove them, or leave them out: skip_broken=True in a run, skip= in get_data")
 
 # %% ../nbs/95_files.ipynb #8ffdc520
 def is_image(

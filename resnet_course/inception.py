@@ -107,7 +107,7 @@ def googlenet(
     *,
     n_in:int=3, # Channels of the image
     aux:bool=False, # As in `GoogLeNet`
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> GoogLeNet:
     "`GoogLeNet` as torchvision has it: 3x3 kernels where the paper has 5x5, and 0.001 in each norm"
     no_weights(pretrained)

@@ -71,20 +71,20 @@ def _check_lists(items, labels, valid):
         if not (isinstance(v, (bool,int)) and v in (0,1)):
             raise CourseError(f"valid has {v!r}, which is no truth value; give True or False for each image")
     gone = [printable(f) for f in items if isinstance(f, Path) and not (hasattr(f, 'shard') or os.path.exists(f))]
-    if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; mend the list")
+    if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; fix the list")
 
 # %% ../nbs/95_files.ipynb #b7e1c0a2
 def _read_groups(groups, items):
     "The group of each image, from a list, a function of the image, or a pattern for a file's name"
     if isinstance(groups, (str,re.Pattern)):
         try: pattern = re.compile(groups)
-        except re.error as e: raise CourseError(f"groups={groups!r} is no pattern ({e}); mend it") from None
+        except re.error as e: raise CourseError(f"groups={groups!r} is no pattern ({e}); fix it") from None
         def groups(item):
             found = pattern.search(item.name) if isinstance(item, Path) else None
             if not found:
                 name = printable(getattr(item, 'name', item))[:80]
                 raise CourseError(f"groups={pattern.pattern!r} fits no part of {name}; "
-                                  "mend the pattern, or give a list or a function")
+                                  "correct the pattern, or give a list or a function")
             return found[1] if pattern.groups else found[0]
     groups = list(map(groups, items)) if callable(groups) else _listed('groups', groups)
     if len(groups)!=len(items):

@@ -178,7 +178,7 @@ def yolo_bottleneck(
 def wide_resnet50_2(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with twice the channels in the middle of each bottleneck (Zagoruyko and Komodakis, 2016; torchvision's)"
@@ -190,7 +190,7 @@ def wide_resnet50_2(
 def resnext50_32x4d(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with twice the channels in the middle, in 32 groups (Xie et al., 2016; torchvision's)"
@@ -202,7 +202,7 @@ def resnext50_32x4d(
 def seresnet50(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "ResNet-50 with squeeze-and-excite in each block (Hu et al., 2017; timm's)"
@@ -215,7 +215,7 @@ def resnetv2_50(
     n_out:int=1000, # Classes
     *,
     n_in:int=3, # Channels of the image
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "The pre-activation ResNet-50 (He et al., 2016; timm's)"
     no_weights(pretrained)
@@ -250,7 +250,7 @@ def densenet121(
     n_out:int=1000, # Classes
     *,
     n_in:int=3, # Channels of the image
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "DenseNet with 6, 12, 24 and 16 layers that each add 32 channels (Huang et al., 2016; torchvision's)"
     no_weights(pretrained)
@@ -261,7 +261,7 @@ def squeezenet1_0(
     n_out:int=1000, # Classes
     *,
     n_in:int=3, # Channels of the image
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "SqueezeNet 1.0: eight fire modules and a 1x1 convolution for a head (Iandola et al., 2016; torchvision's)"
     no_weights(pretrained)
@@ -278,7 +278,7 @@ def mobilenet_v2(
     n_out:int=1000, # Classes
     *,
     n_in:int=3, # Channels of the image
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "Seven groups of inverted residuals (Sandler et al., 2018, table 2; torchvision's)"
     no_weights(pretrained)

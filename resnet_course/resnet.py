@@ -73,7 +73,7 @@ class ResNet(Parts):
 def resnet18(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "18 layers: basic blocks 2, 2, 2, 2"
@@ -84,7 +84,7 @@ def resnet18(
 def resnet34(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "34 layers: basic blocks 3, 4, 6, 3"
@@ -95,7 +95,7 @@ def resnet34(
 def resnet50(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "50 layers: bottlenecks 3, 4, 6, 3"
@@ -106,7 +106,7 @@ def resnet50(
 def resnet101(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "101 layers: bottlenecks 3, 4, 23, 3"
@@ -117,7 +117,7 @@ def resnet101(
 def resnet152(
     n_out:int=1000, # Classes
     *,
-    pretrained:bool=False, # There are no trained weights yet
+    pretrained:bool=False, # Refused: `create_model(..., weights=...)` has weights
     **kwargs, # Passed on to `ResNet`
 ) -> ResNet:
     "152 layers: bottlenecks 3, 8, 36, 3"

@@ -101,7 +101,7 @@ def _info(folder):
         parts = [zip(s['filenames'], s['shard_lengths'], strict=True) for s in said['splits'].values()]
         return {name: n for part in parts for name,n in part}, said.get('classes')
     except (AttributeError,KeyError,TypeError,ValueError):
-        raise CourseError(f"{printable(file)} does not list the shards; mend or remove it") from None
+        raise CourseError(f"{printable(file)} does not list the shards; repair or remove it") from None
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d006
 def shard_files(
@@ -144,7 +144,7 @@ def shard_images(
                 continue
             if (label := _label(folder, said, classes)) in ('','.','..') or '/' in label:
                 raise CourseError(f"{printable(base)} in shard {printable(path)} has no class: neither its number or "
-                                  "name in a .cls, nor a folder; mend the shard")
+                                  "name in a .cls, nor a folder; repair the shard")
             if folder.rpartition('/')[2]!=label: folder = f'{folder}/{label}'.lstrip('/')
             images.append(ShardImage.at(f'{path}/{folder}/{base}', shard, place))
         if (n := len(images)-before)!=(told := lengths.get(path.name, n)):

@@ -365,7 +365,7 @@ def test_a_shard_has_other_images(own):
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"splits": {"train": {"filenames": ["a"], "shard_lengths": []}}}'])
 def test_an_info_that_is_none(own, text):
     (own/'_info.json').write_text(text)
-    assert '_info.json does not list the shards; mend or remove it' in refusal(own)
+    assert '_info.json does not list the shards; repair or remove it' in refusal(own)
 
 
 HARM = {'gone': (lambda f: f.unlink(), 'cannot be read (No such file or directory)'),
