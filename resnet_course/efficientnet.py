@@ -51,7 +51,7 @@ def efficientnet_lite0(
 ) -> nn.Sequential: # `(b,n_in,h,w)` -> `(b,n_out)`
     "EfficientNet-B0 without squeeze-and-excite (Tan and Le, 2019; Liu, 2020; timm's `tf_efficientnet_lite0`)"
     if pretrained:
-        raise ValueError("pretrained=True, but no trained weights without their normalisation; take pretrained=False, "
+        raise ValueError("pretrained=True does not say which weights, nor their normalisation; take pretrained=False, "
                          "or create_model('efficientnet_lite0', weights='imagenet')")
     groups,ni = [],32
     for expand,ks,stride,nf,n in ((1,3,1,16,1),(6,3,2,24,2),(6,5,2,40,2),(6,3,2,80,3),(6,5,1,112,3),(6,5,2,192,4),

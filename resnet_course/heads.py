@@ -58,7 +58,8 @@ def no_weights(
     pretrained:bool, # What the caller of a named net asked for
 ):
     "Refuse `pretrained=True`, which doesn't say which weights: they have names"
-    if pretrained: raise ValueError("pretrained=True does not say which weights; take create_model(NAME, weights=...)")
+    if pretrained: raise ValueError("pretrained=True does not say which weights; take pretrained=False, or "
+                                    "create_model(NAME, weights=...)")
 
 # %% ../nbs/03_last_layers.ipynb #c084
 def nin(

@@ -58,7 +58,7 @@ def test_families_do_not_know_the_table():
     ('seresnet50', {'layers': [1, 1, 1, 1]}, 'takes no layers'),
     ('nin', {'aux': True}, 'takes no aux'),
     ('resnet18', {'width': 30}, 'width=30'),
-    *[(name, {'pretrained': True}, 'no trained weights') for name in MODELS],
+    *[(name, {'pretrained': True}, 'does not say which weights') for name in MODELS],
     ('resnet18', {'stats': [0.5, 0.5]}, 'stats='),
 ])
 def test_a_wrong_option_is_named(name, options, says):
@@ -238,7 +238,7 @@ def test_vision_learner(dls, name):
 @pytest.mark.parametrize('name', ['resnet18', 'densenet121'])
 def test_vision_learner_has_no_trained_weights(dls, name):
     from fastai.vision.all import vision_learner
-    with pytest.raises(ValueError, match=r'pretrained=True.*no trained weights.*pretrained=False'):
+    with pytest.raises(ValueError, match=r'pretrained=True.*which weights.*pretrained=False'):
         vision_learner(dls, MODELS[name])
 
 
