@@ -66,16 +66,21 @@ def cell(value):
     return f'{value:,}' if isinstance(value, int) else escape(str(value))
 
 
+def is_long(value):
+    "Whether it belongs into the record's file and not into a table"
+    return isinstance(value, dict) or (isinstance(value, list) and any(not isinstance(v, (int, float)) for v in value))
+
+
 def measurements(runs):
-    "A row for each measurement"
-    rows = []
+    "Tables of those that measured the same: a row for each measurement"
+    rows, kinds = [], {}
     for run in runs:
-        facts = {k: v for k, v in run.items() if not isinstance(v, dict) and k!='history'}
+        facts = {k: v for k, v in run.items() if not is_long(v)}
         if isinstance(facts.get('seconds'), list) and 'images' in facts:
             facts['images/s'] = facts['images']/median(facts['seconds'])
         rows += [{**facts, **row} for row in run.get('history', [{}])]
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    return columns, [[cell(row.get(k, '')) for k in columns] for row in rows]
+    for row in rows: kinds.setdefault(tuple(k for k in row if not is_long(row[k])), []).append(row)
+    return ''.join(table(columns, [[cell(row[k]) for k in columns] for row in same]) for columns, same in kinds.items())
 
 
 def table(columns, rows):
@@ -112,7 +117,7 @@ def experiment(file):
         'Commit': f"<code>{escape(r['commit'][:12])}</code>",
         'Record': f"<code>results/{file.relative_to(RESULTS).as_posix()}</code>"}
     facts = ''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in facts.items())
-    numbers = table(*(accuracies(r['runs'], r['name']) if trained else measurements(r['runs'])))
+    numbers = table(*accuracies(r['runs'], r['name'])) if trained else measurements(r['runs'])
     return (f"(record-{file.stem})=\n## {TITLES.get(r['name'], r['what'])}\n\n{r['what']}.\n\n{numbers}\n\n"
             f'<details><summary>How it was measured</summary><dl class="facts">{facts}</dl></details>')
 

@@ -102,7 +102,9 @@ const opened = new Set()  // names of the blocks that the reader has opened: the
 
 // What an address asks for; `null` if it is that of a place in the page
 function asked() {
-  const hash = decodeURIComponent(location.hash.slice(1))
+  let hash
+  try { hash = decodeURIComponent(location.hash.slice(1)) }
+  catch { return {found: {...USUAL}, wrong: ['this address cannot be read; choose a net below'] } }
   if (hash && !hash.includes('=')) return null
   const found = {...USUAL}, wrong = []
   for (const [key, value] of new URLSearchParams(hash))

@@ -17,7 +17,8 @@ addEventListener('DOMContentLoaded', () => {
     const article = new DOMParser().parseFromString(html, 'text/html').querySelector('article')
     if (!article) return ''
     for (const e of article.querySelectorAll('.headerlink, script, style, svg, .chapter-bar, .hero, details.hide > summary')) e.remove()
-    return ((anchor && article.querySelector(anchor)) || article).textContent
+    const part = anchor && article.querySelector(anchor)  // an entry of the index marks a place without text
+    return (part && part.textContent.trim() ? part : article).textContent
   }
   if (location.protocol === 'file:') document.getElementById('search-results').insertAdjacentHTML('beforebegin',
     '<p>Read from a disk, the search shows titles alone; on a server it quotes the text, too.</p>')

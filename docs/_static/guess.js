@@ -3,8 +3,13 @@ reads. Where there is no storage, nothing of this is shown. */
 (() => {
 const NAME = 'resnet_course'
 let kept
-try { kept = JSON.parse(localStorage.getItem(NAME) ?? '{}') } catch { return }
-kept = {guesses: {}, read: {}, ...(kept instanceof Object ? kept : {})}
+try { localStorage.getItem(NAME) } catch { return }  // it keeps nothing
+function load() {  // as it is now: another tab may have written
+  let was
+  try { was = JSON.parse(localStorage.getItem(NAME)) } catch { /* not written here */ }
+  kept = {guesses: {...was?.guesses}, read: {...was?.read}}
+}
+load()
 const keep = () => { try { localStorage.setItem(NAME, JSON.stringify(kept)) } catch { /* it is full */ } }
 const make = (tag, attributes, ...children) => {
   const element = document.createElement(tag)
@@ -35,6 +40,7 @@ for (const form of document.querySelectorAll('form.guess')) {
   form.addEventListener('submit', event => {
     event.preventDefault()
     const guess = field.value.trim()
+    load()
     if (guess) kept.guesses[name] = guess
     else delete kept.guesses[name]
     keep()
@@ -50,7 +56,9 @@ for (const place of document.querySelectorAll('.chapter-done')) {
     button.setAttribute('aria-pressed', !!kept.read[chapter])
   }
   button.addEventListener('click', () => {
-    if (kept.read[chapter]) delete kept.read[chapter]
+    const was = kept.read[chapter]
+    load()
+    if (was) delete kept.read[chapter]
     else kept.read[chapter] = true
     keep()
     tell()
