@@ -507,6 +507,20 @@ def test_each_guess_has_an_answer_behind_it():
         assert all(order.index(guess) < order.index(answer) for guess, answer in answers.items()), stem
 
 
+def test_two_tabs_keep_what_each_was_told(browser, site):
+    "A page that was open before knows what another has kept since"
+    context = browser.new_context()
+    tabs = [context.new_page() for _ in range(3)]
+    for tab, name in zip(tabs, ('nbs/02_cost', 'nbs/05_resblock', 'nbs/07_resnet'), strict=True):
+        tab.goto((site/f'{name}.html').as_uri())
+    for tab in tabs:
+        tab.click('text=I have read this chapter')
+        tab.wait_for_timeout(500)  # until other processes of the browser see it
+    kept = json.loads(tabs[0].evaluate("localStorage.getItem('resnet_course')"))
+    assert len(kept['read']) == 3
+    context.close()
+
+
 def test_a_guess_is_kept_and_shown_beside_the_answer(opened):
     "In this browser only, past a reload; so is which chapters have been read; until all of it is forgotten"
     page = opened('nbs/01_conv_layer').page

@@ -411,6 +411,9 @@ PLAIN = """marked => {  // code without the thousands of words that make its col
 }"""
 
 
+WIDEST = "Math.max(0, ...[...document.querySelectorAll('article table')].map(table => table.scrollWidth))"
+
+
 @needs_browser
 @pytest.mark.parametrize('kind', [*KINDS, 'others'])
 def test_every_page_in_the_browser(site, page, kind, request):
@@ -424,6 +427,7 @@ def test_every_page_in_the_browser(site, page, kind, request):
     page.on('requestfailed', lambda r: faults.append(f'{where}: {r.url} failed'))
     def asked(r):
         if not r.url.startswith(('file:', 'data:')): faults.append(f'{where}: asks for {r.url}')
+        if '.woff' in r.url: faults.append(f'{where}: fetches a font that nothing here is set in, {r.url}')
 
     def check(context=None, **options):
         options = {'resultTypes': ['violations'], 'preload': False, **options}
@@ -445,6 +449,8 @@ def test_every_page_in_the_browser(site, page, kind, request):
             wide = page.evaluate('document.documentElement.scrollWidth')
             if wide > width: faults.append(f'{where}: {wide} px wide in a window of {width}')
             if width==360: faults += [f'{where}: a table that must be scrolled: {t}' for t in page.evaluate(CUT)]
+        widest = page.evaluate(WIDEST)
+        if widest>1366: faults.append(f'{where}: a table of {widest} px, wider than a desk')
         found,(n, rows) = page.evaluate(READS)
         faults += [f'{where}: {fault}' for fault in found]
         letters,lines = letters+n,lines+rows
@@ -600,6 +606,17 @@ def test_explorer(site, page, net, size, width):
     row = table.iloc[0]
     numbers = f"{row['params']:,}", f"{row['MACs']:,}", f"{row['memory KB']:,.1f}"
     assert cells==[row['layer'], row['kind'], row['output'], *numbers]
+
+
+@needs_browser
+@pytest.mark.parametrize('address', ['#%', '#net=%E0%A4%A', '#net=vgg', '#size=0'])
+def test_explorer_with_an_address_that_means_nothing(site, page, address):
+    "It says so, and shows a net all the same"
+    faults = []
+    page.on('pageerror', lambda e: faults.append(str(e)))
+    page.goto((site/'docs'/'explorer.html').as_uri()+address)
+    page.wait_for_selector('#total-params')
+    assert not faults and 'the usual instead' in page.inner_text('#explorer')
 
 
 @needs_browser
