@@ -263,6 +263,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.files._new_part': ('files.html#_new_part', 'resnet_course/files.py'),
                                      'resnet_course.files._sync': ('files.html#_sync', 'resnet_course/files.py'),
                                      'resnet_course.files.cache_home': ('files.html#cache_home', 'resnet_course/files.py'),
+                                     'resnet_course.files.check_own': ('files.html#check_own', 'resnet_course/files.py'),
                                      'resnet_course.files.hold_folder': ('files.html#hold_folder', 'resnet_course/files.py'),
                                      'resnet_course.files.is_ours': ('files.html#is_ours', 'resnet_course/files.py'),
                                      'resnet_course.files.remove_parts': ('files.html#remove_parts', 'resnet_course/files.py'),

@@ -66,7 +66,7 @@ def make_learner(
 ) -> Learner:
     "Net, optimiser and loss of a recipe"
     model = make_net(recipe, n_out)
-    if recipe.weights and not begun: start_weights(model, recipe.weights, recipe.net)
+    if recipe.weights and not begun: start_weights(model, recipe.weights, recipe.net, list(dls.vocab))
     opt_func = OPTIMISERS[recipe.optimiser]
     if recipe.wd is not None: opt_func = partial(opt_func, wd=recipe.wd)
     loss = LabelSmoothingCrossEntropyFlat(recipe.smoothing) if recipe.smoothing else CrossEntropyLossFlat()

@@ -55,7 +55,8 @@ def _begin(recipe, data, device, skip_broken, report, progress):
     if data is not None and not isinstance(data, ImageFiles): fill_recipe(recipe, find_dataset(data))
     images = usable_images(data, skip_broken, recipe.pipeline=='book' and not local_place()[0], report, progress)
     recipe = fill_recipe(recipe, images.dataset, len(images.train))
-    if recipe.weights: start_weights(make_net(recipe, len(images.classes)), recipe.weights, recipe.net)  # as early
+    if recipe.weights:  # as early
+        start_weights(make_net(recipe, len(images.classes)), recipe.weights, recipe.net, images.classes)
     return recipe, images
 
 # %% ../nbs/91_run.ipynb #54feb3ac

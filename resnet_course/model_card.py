@@ -14,7 +14,7 @@ from shlex import join
 from .cost import cost_table
 from .data import DATASETS
 from .errors import CourseError, printable
-from .files import write_whole
+from .files import check_own, write_whole
 from .models import empty_model
 from .onnx_files import load_any
 from .run_folder import read_config
@@ -136,7 +136,6 @@ def write_card(
     text,place = model_card(run),Path(run).expanduser()
     file = Path(file).expanduser() if file is not None else (place if place.is_dir() else place.parent)/'README.md'
     if file.is_dir(): raise CourseError(f"{printable(file)} is a folder; name a file in it")
-    if file.is_file() and not file.read_bytes().startswith(_MADE.encode()):
-        raise CourseError(f"{printable(file)} is there, and not from this command; take another name")
+    check_own(file, lambda was: was.startswith(_MADE.encode()))
     write_whole(file, text.encode('utf-8', 'backslashreplace'))
     return file

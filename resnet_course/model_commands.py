@@ -46,11 +46,12 @@ def predict(
     given:dict, # Options as given
 ):
     "`resnet-course predict`"
-    from resnet_course.files import write_whole
+    from resnet_course.files import check_own, write_whole
     from resnet_course.onnx_files import load_any
     from resnet_course.predict import predict_many
     from resnet_course.train import pick_device
     if given['json'] and 'csv' in given: raise CourseError("--json and --csv both say what comes out; give one of them")
+    if 'csv' in given: check_own(given['csv'], lambda was: was.startswith(b'image,'))
     model,spec = load_any(given['model'], pick_device(given.get('device', 'auto')))
     files,faults,tables = _named_images(given['images']),{},[]
     if not files:
@@ -79,7 +80,7 @@ def evaluate(
 ):
     "`resnet-course evaluate`"
     from resnet_course.data import find_dataset, refuse_broken
-    from resnet_course.files import short_name, write_whole
+    from resnet_course.files import check_own, short_name, write_whole
     from resnet_course.onnx_files import load_any
     from resnet_course.plots import plot_confusion, png_bytes
     from resnet_course.predict import class_table, labelled_images, predict_many
@@ -90,6 +91,9 @@ def evaluate(
     was,split = divided_at_training(given['model'], given['data']),split_of(given)
     if was and split and not was.items()>=split.items():
         raise CourseError(f"the net's run held out another part of these images; give{split_flags(was)}")
+    beside = Path(given['model']).with_name(f"confusion-{short_name(find_dataset(given['data']).name)}.png")
+    figure = Path(given.get('figure', beside))
+    check_own(figure, lambda was: was.startswith(b'\x89PNG') and b'Matplotlib' in was[:200])
     files,labels = labelled_images(given['data'], classes, say, **split and {**split, **(was or {})})
     preds,faults = [],{}
     for i in range(0, len(files), 512):
@@ -99,8 +103,6 @@ def evaluate(
         complain(f"resnet-course: most of these images were trained on;{split_flags(was)} asks about the others alone")
     say(*_table_lines(class_table(labels, preds, classes)))
     say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
-    beside = Path(given['model']).with_name(f"confusion-{short_name(find_dataset(given['data']).name)}.png")
-    figure = Path(given.get('figure', beside))
     place = {name: i for i,name in enumerate(classes)}
     numbers = [[place[name] for name in names] for names in (labels, preds)]
     write_whole(figure, png_bytes(plot_confusion(*numbers, classes)))

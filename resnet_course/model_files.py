@@ -16,7 +16,7 @@ from .files import write_whole
 from .limits import LIMITS
 from .models import check_net, empty_model, modern_keys
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
-from .weights import WEIGHTS, find_weights, load_weights
+from .weights import WEIGHTS, find_weights, load_weights, own_weights
 
 # %% ../nbs/91_run.ipynb #d77f7e20
 def model_spec(
@@ -103,23 +103,30 @@ def start_weights(
     model:nn.Module, # Changed in place
     file, # From `save_model`, of the same net, or weights by their name
     net:str='', # Name of the net, with which named weights are found
+    classes=None, # What `model` is to tell apart; `None`: what the file's net does, if they are as many
 ):
     "Put the weights of `file` into `model`; its last layer stays as it is where the classes are others"
+    head = list(model.state_dict())[-2:]
+    new = {k: t.clone() for k,t in model.state_dict().items() if k in head}
+    def others(*known): return classes is not None and any(known) and list(classes) not in map(list, known)
     named = file in WEIGHTS.get(net, {}) or (net and not Path(file).suffix and str(file)==Path(file).name!='' and
                                              not Path(file).exists())
-    if named: load_weights(model, find_weights(net, file)); return
-    source,target = load_model(file)[0],model
+    if named:
+        load_weights(model, found := find_weights(net, file))
+        own = own_weights(found.file) if isinstance(found.file, Path) else None  # the classes by their folders
+        if others(found.classes, own.classes if own else ()): model.load_state_dict(new, strict=False)
+        return
+    (source,spec),target = load_model(file),model
     seen,sees = (getattr(getattr(m, 'stem', None), 'stats', None) for m in (source,target))
     if seen!=sees:
         raise CourseError(f"weights={file} learned from images normalised in another way than this net will see them; "
                           f"make it with net_options={{'stats': {seen}}}")
     source,target = source.state_dict(),target.state_dict()
-    head = list(target)[-2:]
     if list(source)!=list(target):
         raise CourseError(f"weights={file} is another net; start from one of the same net and options")
     for k in target:
         was,is_now = tuple(source[k].shape),tuple(target[k].shape)
         if was!=is_now and k not in head:
             raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; start from a net of the same options")
-    same = all(source[k].shape==target[k].shape for k in head)
-    model.load_state_dict({k: v if k in head and not same else source[k] for k,v in target.items()})
+    same = all(source[k].shape==target[k].shape for k in head) and not others(spec['classes'])
+    model.load_state_dict(source if same else {**source, **new})

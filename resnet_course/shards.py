@@ -158,18 +158,20 @@ def fetch_shards(
     fetch, # `fetch(url, file)` saves what an address gives, whole or not at all
 ):
     "Fetch the shards that the `_info.json` at an address lists; each is asked for three times"
-    def get(name, new, old):
+    def get(name, check, again): # How to look at what came, and at what was there
+        file = folder/name
         for wait in (1,4,None):
             try:
-                if (folder/name).exists(): return old(folder/name)
-                fetch(url+quote(name), folder/name)
-                return new(folder/name)
+                if file.exists(): return again(file)
+                fetch(url+quote(name), file)
+                return check(file)
             except Exception as e:  # what comes over a network may fail in any way
-                (folder/name).unlink(missing_ok=True)
+                if isinstance(e, CourseError): file.unlink()  # it is there, and harmed
                 if wait is None: raise OSError(f'{name}: {e}') from None
                 time.sleep(wait)
     folder.mkdir(parents=True, exist_ok=True)
-    get('_info.json', *[lambda file: _info(folder)]*2)
+    def read(file): return _info(file.parent)
+    get('_info.json', read, read)
     for name in (names := _info(folder)[0]):
         if not re.fullmatch(r'[^./\\][^/\\]*\.tar', name):
             raise OSError(f'_info.json lists {name!r}, which is no tar beside it')

@@ -355,6 +355,35 @@ def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
 def hint_of(said): return shlex.split(said.splitlines()[-1].split(': ', 1)[1].partition(', ')[2])
 
 
+@pytest.mark.parametrize('names, same', [(('3', '7'), True), (('5', '9'), False), (('7', '9'), False)])
+def test_a_head_belongs_to_its_classes(done, images, names, same):
+    "As many classes as before, and others: the head is a new one, or each would begin as another"
+    from resnet_course.model_files import load_model, start_weights
+    from resnet_course.models import build_model
+    file = done.folder/'model.safetensors'
+    model, spec = load_model(file)
+    assert spec['classes'] == ['3', '7']
+    net = build_model(spec, 2)
+    fresh = net.head.weight.clone()
+    start_weights(net, file, classes=names)
+    assert net.head.weight.equal(model.head.weight if same else fresh)
+    assert all(a.equal(b) for a, b in zip([*net.parameters()][:-2], [*model.parameters()][:-2], strict=True))
+
+
+@pytest.mark.parametrize('kind', ['words', 'folders', 'others'])
+def test_the_head_of_named_weights(kind):
+    "It is theirs by the classes' words and by their folders, and not by their number"
+    from resnet_course.model_files import start_weights
+    from resnet_course.models import create_model
+    from resnet_course.weight_files import find_weights, own_weights
+    known = find_weights('resnet18', 'imagenette')
+    classes = {'words': known.classes, 'folders': own_weights(known.file).classes, 'others': 'abcdefghij'}[kind]
+    theirs, net = create_model('resnet18', weights='imagenette'), create_model('resnet18', 10, width=32)
+    start_weights(net, 'imagenette', 'resnet18', list(classes))
+    assert net.head.weight.equal(theirs.head.weight) == (kind != 'others')
+    assert net.stem[0][0].weight.equal(theirs.stem[0][0].weight)
+
+
 def test_a_hint_is_the_same_training_but_for_one_thing(command, done, small, tmp_path):
     "Net, weights and all that was said about steps and sizes come along"
     words = ['--layers', '1,1,1,1', '--width', 8, '--weights', done.folder/'model.safetensors', '--bs', 16]

@@ -466,3 +466,22 @@ def test_evaluate_of_some_classes_only(command, model_file, small):
     shutil.rmtree(small/'val'/'7')
     status, out, err = command('evaluate', model_file, small/'val')
     assert status == 0 and not err and 'on 4 images' in out
+
+
+@pytest.mark.parametrize('what', ['photograph', 'picture', 'model', 'table', 'text'])
+@pytest.mark.parametrize('words', [('predict', '{images}', '--csv'), ('evaluate', '{images}', '--figure')])
+def test_a_command_writes_over_nothing_but_its_own(command, model_file, images, files, tmp_path, what, words):
+    "Whoever forgets the name after --csv has given a photograph"
+    from PIL import Image
+    there = tmp_path/f'{what}.png'
+    if what == 'photograph': Image.open(files[0]).convert('RGB').save(there, 'JPEG')
+    elif what == 'picture': shutil.copy(files[0], there)
+    elif what == 'model': shutil.copy(model_file, there)
+    else: there.write_text('name,age\nA,1\n' if what == 'table' else 'dear diary')
+    was, (name, *rest) = there.read_bytes(), [w.format(images=images/'val') for w in words]
+    status, out, err = command(name, model_file, *rest, there)
+    assert status == 2 and 'is there, and not from this command; take another name' in err and not out
+    assert there.read_bytes() == was
+    there.write_bytes(b'')  # as mktemp leaves it
+    for _ in range(2): assert command(name, model_file, *rest, there)[0] == 0  # and then its own
+    assert there.read_bytes() != was

@@ -75,7 +75,7 @@ def measurements(runs):
     "Tables of those that measured the same: a row for each measurement"
     rows, kinds = [], {}
     for run in runs:
-        facts = {k: v for k, v in run.items() if not is_long(v)}
+        facts = {k: v for k, v in run.items() if k!='history'}
         if isinstance(facts.get('seconds'), list) and 'images' in facts:
             facts['images/s'] = facts['images']/median(facts['seconds'])
         rows += [{**facts, **row} for row in run.get('history', [{}])]
