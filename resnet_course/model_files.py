@@ -98,6 +98,20 @@ def load_model(
     model.load_state_dict(weights, assign=True)
     return model.eval().to(device), spec
 
+# %% ../nbs/91_run.ipynb #91head01
+def _others(classes, *known):
+    "Whether `classes` are none of those that weights were made for, as far as they say so"
+    return classes is not None and any(known) and list(classes) not in map(list, known)
+
+def _check_same_net(source, target, head, file):
+    "Refuse tensors that differ in more than the last layer"
+    if list(source)!=list(target):
+        raise CourseError(f"weights={file} is another net; start from one of the same net and options")
+    for k in target:
+        was,is_now = tuple(source[k].shape),tuple(target[k].shape)
+        if was!=is_now and k not in head:
+            raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; start from a net of the same options")
+
 # %% ../nbs/91_run.ipynb #db4b2e2c
 def start_weights(
     model:nn.Module, # Changed in place
@@ -108,13 +122,12 @@ def start_weights(
     "Put the weights of `file` into `model`; its last layer stays as it is where the classes are others"
     head = list(model.state_dict())[-2:]
     new = {k: t.clone() for k,t in model.state_dict().items() if k in head}
-    def others(*known): return classes is not None and any(known) and list(classes) not in map(list, known)
     named = file in WEIGHTS.get(net, {}) or (net and not Path(file).suffix and str(file)==Path(file).name!='' and
                                              not Path(file).exists())
     if named:
         load_weights(model, found := find_weights(net, file))
         own = own_weights(found.file) if isinstance(found.file, Path) else None  # the classes by their folders
-        if others(found.classes, own.classes if own else ()): model.load_state_dict(new, strict=False)
+        if _others(classes, found.classes, own.classes if own else ()): model.load_state_dict(new, strict=False)
         return
     (source,spec),target = load_model(file),model
     seen,sees = (getattr(getattr(m, 'stem', None), 'stats', None) for m in (source,target))
@@ -122,11 +135,6 @@ def start_weights(
         raise CourseError(f"weights={file} learned from images normalised in another way than this net will see them; "
                           f"make it with net_options={{'stats': {seen}}}")
     source,target = source.state_dict(),target.state_dict()
-    if list(source)!=list(target):
-        raise CourseError(f"weights={file} is another net; start from one of the same net and options")
-    for k in target:
-        was,is_now = tuple(source[k].shape),tuple(target[k].shape)
-        if was!=is_now and k not in head:
-            raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; start from a net of the same options")
-    same = all(source[k].shape==target[k].shape for k in head) and not others(spec['classes'])
+    _check_same_net(source, target, head, file)
+    same = all(source[k].shape==target[k].shape for k in head) and not _others(classes, spec['classes'])
     model.load_state_dict(source if same else {**source, **new})
