@@ -113,8 +113,7 @@ def train(
     resume,out = given.pop('resume', False),given.pop('out', None)
     if resume and out is None: raise CourseError("--resume needs the folder of the run: add --out DIR")
     from resnet_course import recipes
-    from resnet_course.data import image_files
-    from resnet_course.distributed import everywhere, is_first, join, on_first, peer_faults, silent
+    from resnet_course.distributed import is_first, join, on_first, peer_faults, silent
     from resnet_course.run import read_config
     from resnet_course.step import keep_memory
     recipe = None if resume else recipe_of(given)
@@ -124,12 +123,12 @@ def train(
         with peer_faults():
             join()  # the other processes, if torchrun or accelerate has started several
             if resume: on_first(_told_again, out, given)
-            elif split := split_of(given): data = everywhere(image_files, data, **split, report=report)
         if given.get('recipe')!='book': keep_memory()
         run = recipes.train(
             recipe, data, out, resume, report, device=given.get('device', 'auto'),
             workers=given.get('workers', 0 if data=='digits' else None), progress=is_watched(),
-            skip_broken=given.get('skip_broken', False), about={'options': given})
+            skip_broken=given.get('skip_broken', False), about={'options': given},
+            **{} if resume else split_of(given))
     except (KeyboardInterrupt,SystemExit) as e:
         if hasattr(e, 'folder') and _tells():
             complain(f"resnet-course: stopped; finished epochs are kept, go on with: {_launch()} train "
@@ -144,10 +143,11 @@ def _next_step(run, config):
     "What to try after this run, in lines"
     yield f"next: resnet-course predict {typed(run.folder/'model.safetensors')} IMAGE"
     sizes,data,split = run.recipe.sizes,config['data'],config['split']
-    kept = 'recipe','arch','layers','expansion','width','weights','presize','bs','lr','precision','size','progressive'
+    kept = ('recipe','arch','layers','expansion','width','weights','presize','bs','lr','validate','precision','device',
+            'workers','skip_broken','size','progressive')
     told = {k: ','.join(map(str, v)) if isinstance(v, list) else v for k,v in config['options'].items() if k in kept}
     again = f"{_launch()} train --data {typed(data)}" + (split_flags(split) if split else '')
-    again += ''.join(f' --{k} {typed(str(v))}' for k,v in told.items())
+    again += ''.join(f" --{k.replace('_','-')}" + ('' if v is True else f' {typed(str(v))}') for k,v in told.items())
     if data=='digits': yield "  or: real photographs, resnet-course train --data imagenette-160"
     elif sizes[-1]>=64 and len(set(sizes))==1:
         yield f"  or: grow the images, {again} --progressive {sizes[-1]//2},{sizes[-1]*3//4},{sizes[-1]}"
@@ -188,9 +188,11 @@ def shard(
     given:dict, # Options as given
 ):
     "`resnet-course shard`"
-    from resnet_course.data import image_files
+    from resnet_course.data import image_files, usable_images
     from resnet_course.shards import write_shards
-    images = image_files(given['data'], **split_of(given), report=reporter())
+    listed = usable_images if given.get('skip_broken') else image_files
+    skip = {'skip_broken': True} if 'skip_broken' in given else {}
+    images = listed(given['data'], report=reporter(), **skip, **split_of(given))
     parts = write_shards(images, given['out'], progress=is_watched())['splits']
     for name,part in parts.items():
         k = len(part['filenames'])

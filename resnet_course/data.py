@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['get_tfms', 'folder_class', 'get_data', 'ImageFiles', 'image_files', 'check_classes', 'usable_images', 'check_batch',
-           'DATASETS', 'Dataset', 'digits_path', 'find_data', 'find_dataset', 'usual_place', 'list_images', 'RGBImage',
-           'image_fault', 'find_broken', 'refuse_broken']
+           'as_known', 'DATASETS', 'Dataset', 'digits_path', 'find_data', 'find_dataset', 'usual_place', 'list_images',
+           'RGBImage', 'image_fault', 'find_broken', 'refuse_broken']
 
 # %% ../nbs/00_data.ipynb #c006
 import os, re, warnings
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from fastai.data.core import DataLoaders, Datasets, TfmdLists
 from fastai.data.transforms import Categorize, IntToFloatTensor, Normalize, ToTensor
@@ -47,19 +48,19 @@ def get_data(
     source=None, # A name in `DATASETS`, a fastai URL, a folder with `train/` and `val/`, or `ImageFiles`
     presize:int|None=None, # Side each image is cut and resized to, pixels; `None`: as its `Dataset` says
     resize:int|None=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
-    bs:int=128, # Images a batch
+    bs:int|None=None, # Images a batch; `None`: as its `Dataset` says, and of a person's own few images fewer
     *,
     mirror:bool|None=None, # Mirror half of the training images; `None`: as its `Dataset` says
     workers:int|None=None, # Processes that read images; `None`: as many as fastai thinks fit
     device=None, # Where the batches go; `None`: the GPU if there is one
+    skip_broken:bool=False, # Look at every image first, and leave out those that cannot be read
     **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `groups`, `skip`, `report`
 ) -> DataLoaders: # Training batches `(bs,3,resize,resize)` and labels, shuffled; validation batches
     "Batches of labelled images (Howard and Gugger, 2020, chapter 14)"
-    images = image_files(source, **kwargs)
-    n,known = len(images.train),images.dataset
-    check_batch(bs, images)
-    mirror = known.mirror if mirror is None else mirror
-    item_tfms,batch_tfms = get_tfms(presize or known.presize, resize or known.sizes[-1], mirror)
+    images = usable_images(source, True, **kwargs) if skip_broken else image_files(source, **kwargs)
+    n = len(images.train)
+    presize,resize,bs,mirror = as_known(images, presize, resize, bs, mirror)
+    item_tfms,batch_tfms = get_tfms(presize, resize, mirror)
     refuse_broken({images.name(0): fault} if (fault := image_fault(images.items[0])) else {}, len(images.items))
     splits = list(range(n)), list(range(n, len(images.items)))
     classes = Categorize(vocab=images.classes, sort=False)
@@ -91,6 +92,10 @@ class ImageFiles:
     def source(self): # What to call them so that they are found again from anywhere; a list has no such name
         if not self.root: return 'list'
         return self.dataset.name if DATASETS.get(self.dataset.name)==self.dataset else str(self.root.resolve())
+    def around(self, folder):
+        "Which of the places where images of classes are looked for `folder` lies in; `None`: in none of them"
+        places = () if not self.root else (self.root,) if self.split else (self.root/'train', self.root/'val')
+        return next((p for p in places if Path(folder).resolve().is_relative_to(p.resolve())), None)
     def name(self, i): # Number of an item
         "What to call it: a file by itself, an image in memory by its place in the list it came from"
         return item if isinstance(item := self.items[i], Path) else self.places[i] if self.places else i
@@ -105,10 +110,10 @@ def _folder_images(source, skip, split):
                       whole=not skip, left_out=left_out, split=split)
 
 # %% ../nbs/00_data.ipynb #1b85a12d
-def _listed_images(source, files, labels, valid, valid_pct, seed, skip, groups, report):
+def _listed_images(source, files, labels, valid, valid_pct, seed, skip, groups):
     "`ImageFiles` of two lists; a name that is not absolute is taken to lie in the folder `source`, if there is one"
     folder = Path('' if source is None else find_data(source))
-    items,labels,classes,held = read_lists(files, labels, valid, valid_pct, seed, folder, groups, report)
+    items,labels,classes,held = read_lists(files, labels, valid, valid_pct, seed, folder, groups)
     train,val = ([i for i in range(len(items)) if bool(held[i])==part] for part in (False,True))
     dataset = Dataset('list') if source is None else find_dataset(source)
     images = ImageFiles(dataset, None, [items[i] for i in train], [items[i] for i in val],
@@ -117,13 +122,13 @@ def _listed_images(source, files, labels, valid, valid_pct, seed, skip, groups, 
     return _trainable(_without(images, skip) if skip else images)
 
 # %% ../nbs/00_data.ipynb #b7e1c0b2
-def _grouped_images(source, skip, split, groups, report):
+def _grouped_images(source, skip, split, groups):
     "`ImageFiles` of a folder of class folders of which groups are held out; as if listed, unless a pattern tells how"
     root,left_out = find_data(source),{}
     found = divide_images(root, skip=skip, left_out=left_out, **split)
     files = sorted(found['train']+found['val'])
     _,labels,classes,held = read_lists(files, list(map(folder_class, files)), None, **split, folder=Path(),
-                                       groups=groups, report=report)
+                                       groups=groups)
     train,val = ([i for i in range(len(files)) if bool(held[i])==part] for part in (False,True))
     images = ImageFiles(find_dataset(source), None, [files[i] for i in train], [files[i] for i in val],
                         [labels[i] for i in train+val], classes, train+val, not skip, left_out)
@@ -174,6 +179,17 @@ def _check_folder(source, labels, valid, valid_pct, seed, groups):
         raise CourseError("groups= of a folder is a function of the file, or a pattern for its name; a list goes with "
                           "files=, whose order you know")
 
+# %% ../nbs/00_data.ipynb #00remark1
+def _remarks(images):
+    "What a person should know of images before training: what is not used, and which classes nothing measures"
+    if images.left_out: yield left_out_line(images.left_out, len(images.items))
+    n = len(images.train)
+    if not (bare := sorted(set(images.labels[:n])-set(images.labels[n:]))): return
+    more = f" and {len(bare)-1} more" if bare[1:] else ''
+    yield (f"none of class {printable(bare[0])!r}{more} is held out, so nothing measures it: " +
+           ("put some of its images in val/" if images.root and not images.split else
+            "hold out a larger share, or add images of it, not all in one group"))
+
 # %% ../nbs/00_data.ipynb #87939efd
 def image_files(
     source=None, # A name in `DATASETS`, a fastai URL, a folder with `train/` and `val/`, or `ImageFiles`
@@ -188,15 +204,19 @@ def image_files(
     report=warnings.warn, # Called with one line if files of a folder are left out, or a class cannot be held out
 ) -> ImageFiles:
     "List the images of `source`, once: whatever needs them takes the result in place of `source`"
+    if isinstance(skip, (str,bytes,os.PathLike,int)):
+        raise CourseError(f"skip={skip!r} is no list; give the files to leave out, or skip_broken=True for those that "
+                          "cannot be read")
+    split = {'valid_pct': valid_pct, 'seed': seed}
     if files is not None:
-        return _listed_images(source, files, labels, valid, 0.2 if valid_pct is None else valid_pct, seed, skip,
-                              groups, report)
-    _check_folder(source, labels, valid, valid_pct, seed, groups)
-    if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
-    split = None if valid_pct is None else {'valid_pct': valid_pct, 'seed': seed}
-    images = (_folder_images(source, skip, split) if groups is None else
-              _grouped_images(source, skip, split, groups, report))
-    if images.left_out: report(left_out_line(images.left_out, len(images.items)))
+        share = 0.2 if valid_pct is None else valid_pct
+        images = _listed_images(source, files, labels, valid, share, seed, skip, groups)
+    else:
+        _check_folder(source, labels, valid, valid_pct, seed, groups)
+        if isinstance(source, ImageFiles): return _without(source, skip) if skip else source
+        if groups is None: images = _folder_images(source, skip, None if valid_pct is None else split)
+        else: images = _grouped_images(source, skip, split, groups)
+    for line in _remarks(images): report(line)
     return images
 
 # %% ../nbs/00_data.ipynb #3867d8e5
@@ -215,9 +235,10 @@ def usable_images(
     read_all:bool=True, # Look at every image now; without `skip_broken` it may be left to whoever decodes them
     report=print, # Called with a line for what is left out, and for each that is skipped
     progress:bool=False, # Show a progress bar
+    **kwargs, # Passed on to `image_files`, e.g. `valid_pct`
 ) -> ImageFiles:
     "`image_files`, those that cannot be read refused or left out"
-    images = image_files(source, report=report)
+    images = image_files(source, report=report, **kwargs)
     check_classes(images)
     if not (read_all or skip_broken): return images
     found = find_broken(images.items, progress=progress)
@@ -231,10 +252,29 @@ def usable_images(
 
 # %% ../nbs/00_data.ipynb #2ddc80c9
 def check_batch(
-    bs:int, # Images a batch
+    bs:int|None, # Images a batch; `None`: as the data set says
     images:ImageFiles,
-):
+) -> int: # Images a batch
     "Refuse batches that the training images cannot fill, and images of one class"
     check_classes(images)
     n = len(images.train)
-    if not 1<=bs<=n: raise CourseError(f"bs={bs} does not fit {n} training images; take 1 to {n}")
+    if bs is None: bs = min(n, images.dataset.fitted(n).bs)
+    if not isinstance(bs, Integral) or not 1<=bs<=n:
+        raise CourseError(f"bs={bs!r} does not fit {n} training images; take 1 to {n}")
+    return bs
+
+def as_known(
+    images:ImageFiles,
+    presize:int|None, # As in `get_data`
+    resize:int|None, # As in `get_data`
+    bs:int|None, # As in `get_data`
+    mirror:bool|None, # As in `get_data`
+) -> tuple: # The same four, checked
+    "What is left open, as is known of the data set"
+    known = images.dataset
+    if presize is None: presize = known.presize
+    if resize is None: resize = known.sizes[-1]
+    for name,side in (('presize',presize),('resize',resize)):
+        if not isinstance(side, Integral) or side<1:
+            raise CourseError(f"{name}={side!r} is no side of an image; take a whole number of pixels, e.g. 160")
+    return presize, resize, check_batch(bs, images), known.mirror if mirror is None else mirror

@@ -7,7 +7,7 @@ __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 
 
 # %% ../nbs/95_files.ipynb #b430dc64
 import os, shutil, sys, tarfile, zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 import numpy as np
@@ -48,6 +48,13 @@ class Dataset:
     sizes:tuple=(128,)*5 # Side of the images in a batch, pixels, for each epoch
     bs:int=128 # Images a batch
     counts:tuple=() # Training and validation images of the whole set, where they are known
+
+    def fitted(self,
+        n:int, # Training images
+    ): # A `Dataset`
+        "The same; for somebody's own few images with smaller batches and more epochs, or there are too few steps"
+        if self.counts or n>=2048: return self
+        return replace(self, bs=min(self.bs, max(8, n//16), n), sizes=self.sizes*4)
 
 # %% ../nbs/95_files.ipynb #c013
 DATASETS = {d.name: d for d in (

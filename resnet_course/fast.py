@@ -20,7 +20,7 @@ from .cache import (  # noqa: F401
     CachedDL, cache_file, cache_folder, cached_images, open_cache, remove_cache)
 from .callbacks import CudaGraph, DeviceLoss, DeviceMetric, DeviceSmoothLoss, PlainTensors
 from .crops import BatchRandomResizedCrop, NormalizeBytes, crop_cpu, crop_gpu, fast_tfms, random_boxes
-from .data import check_batch, get_data, image_files
+from .data import as_known, get_data, image_files, usable_images
 from .step import (  # noqa: F401
     FewPlacesConv2d, fused_adam, fused_sgd, keep_memory, matmul_conv2d, matmul_convs)
 from .train import get_learner
@@ -49,7 +49,7 @@ def fast_data(
     source=None, # As in `get_data`
     presize:int|None=None, # Side of the images in the cache, pixels; `None`: as its `Dataset` says
     resize:int|None=None, # Side of the images in a batch, pixels; `None`: as its `Dataset` says
-    bs:int=128, # Images a batch
+    bs:int|None=None, # Images a batch; as in `get_data`
     *,
     min_scale:float=0.35, # Smallest share of an image's area in a training crop
     lighting:bool=False, # Change brightness and contrast as the book does
@@ -58,13 +58,12 @@ def fast_data(
     workers:int|None=None, # Taken so that it can stand for `get_data`, not used: memory is read by no process but this
     device=None, # Where the batches go; `None`: the GPU if there is one
     progress:bool=False, # Show a progress bar while the cache is made
+    skip_broken:bool=False, # As in `get_data`
     **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `groups`, `skip`
 ) -> DataLoaders: # As from `get_data`, but faster
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
-    known = (images := image_files(source, **kwargs)).dataset
-    presize,resize = presize or known.presize, resize or known.sizes[-1]
-    mirror = known.mirror if mirror is None else mirror
-    check_batch(bs, images)
+    images = usable_images(source, True, **kwargs) if skip_broken else image_files(source, **kwargs)
+    presize,resize,bs,mirror = as_known(images, presize, resize, bs, mirror)
     store = open_cache(images, presize, progress)
     plain = get_data(images, presize, resize, bs, mirror=mirror, workers=0, device=device)
     _,tfms = fast_tfms(presize, resize, mirror, min_scale, lighting, valid_scale)

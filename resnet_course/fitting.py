@@ -33,14 +33,14 @@ from resnet_course.run_folder import (
     write_config)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast
-from .weight_files import WEIGHTS, find_weights, weights_options
+from .weight_files import find_weights, weights_options
 from .workers import worker_faults
 
 # %% ../nbs/91_run.ipynb #0wn00003
 def _asked(recipe):
-    "The recipe, with the options of the net that weights with a name belong to"
+    "The recipe, with the options of the net that its weights belong to"
     recipe = read_recipe(recipe)
-    if recipe.weights not in WEIGHTS.get(recipe.net, {}): return recipe
+    if not recipe.weights: return recipe
     return replace(recipe, net_options=weights_options(find_weights(recipe.net, recipe.weights), recipe.net_options))
 
 # %% ../nbs/91_run.ipynb #014f3c27

@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'SUFFIXES', 'HEIF_SUFFIXES', 'MOST_PIXELS', 'RGBImage', 'image_fault', 'find_broken', 'refuse_broken', 'is_image']
 
 # %% ../nbs/95_files.ipynb #25743cc4
-import ctypes, io, logging, os, stat, threading, warnings
+import ctypes, io, logging, os, re, stat, threading, warnings
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -97,6 +97,11 @@ def _opened(fn):
     if not (data or isinstance(fn, (str,os.PathLike))): raise _Fault(f"{type(fn).__name__} is no image")
     with io.BytesIO(fn) if data else fn.open() if hasattr(fn, 'shard') else open(fn, 'rb', opener=_regular) as f:
         try: im = Image.open(f, formats=FORMATS)
+        except UnidentifiedImageError:
+            f.seek(0)
+            if 'HEIF' not in FORMATS and re.fullmatch(rb'....ftyp(hei[cmsx]|hev[cx]|mif1|msf1)', f.read(12), re.DOTALL):
+                raise _Fault('needs the package pillow-heif') from None
+            raise
         except Image.DecompressionBombError:
             with _settings:  # Pillow's own limit is lower, and is the user's to set
                 limit,Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS,None
@@ -262,7 +267,7 @@ def refuse_broken(
     lines = [f"{f'image {f}' if isinstance(f, int) else _called(f)} ({reason})" for f,reason in faults.items()]
     more = f" and {len(lines)-3} more" if len(lines)>3 else ""
     raise CourseError(f"{len(lines)} of {n} images cannot be read: {', '.join(lines[:3])}{more}; "
-                      "repair or remove them, or leave them out: skip_broken=True in a run, skip= in get_data")
+                      "repair or remove them, or leave them out: skip_broken=True")
 
 # %% ../nbs/95_files.ipynb #8ffdc520
 def is_image(

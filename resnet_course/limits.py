@@ -7,6 +7,7 @@ __all__ = ['LIMITS', 'limits_of', 'brief', 'check_limit']
 
 # %% ../nbs/98_models.ipynb #a894e243
 import os
+from numbers import Integral, Real
 from .errors import CourseError
 
 # %% ../nbs/98_models.ipynb #2feb9b7a
@@ -36,11 +37,16 @@ def brief(
     return text if len(text)<=60 else f'{text[:57]}...'
 
 # %% ../nbs/98_models.ipynb #b80c47d8
+_FRACTIONS = {'lr','wd','smoothing','min_scale','valid_scale','averaging','average_from','valid_pct'}
+
 def check_limit(
     name:str, # A key of `LIMITS`
     value, # A number
 ):
-    "Refuse a number that is out of range"
+    "Refuse what is no such number, or out of range"
     low,high = LIMITS[name]
+    kind,what = (Real,'number') if name in _FRACTIONS else (Integral,'whole number')
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise CourseError(f"{name}={brief(value)} is no {what}; take {limits_of(name)}")
     if not low<=value<=high:
         raise CourseError(f"{name}={brief(value)} is out of range; take {limits_of(name)}")

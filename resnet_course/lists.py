@@ -70,8 +70,28 @@ def _check_lists(items, labels, valid):
     for v in valid or ():
         if not (isinstance(v, (bool,int)) and v in (0,1)):
             raise CourseError(f"valid has {v!r}, which is no truth value; give True or False for each image")
-    gone = [printable(f) for f in items if isinstance(f, Path) and not (hasattr(f, 'shard') or os.path.exists(f))]
+
+def _which(items):
+    "What each image of a list is known by: a file may have several names, an object in memory is what it is"
+    def known_by(item):
+        if isinstance(item, bytes) or hasattr(item, 'shard'): return item
+        if not isinstance(item, Path): return id(item)
+        try: about = os.stat(item)
+        except (OSError,ValueError): return None
+        return (about.st_dev,about.st_ino) if about.st_ino else os.path.realpath(item)
+    which = list(map(known_by, items))
+    gone = [printable(f) for f,known in zip(items, which, strict=True) if known is None]
     if gone: raise CourseError(f"{len(gone)} of {len(items)} files are not there: {', '.join(gone[:3])}; fix the list")
+    return which
+
+def _check_once(items, which, values, says):
+    "Refuse an image that is listed twice with two values"
+    first = {}
+    for i,(known,value) in enumerate(zip(which, values, strict=True)):
+        j = first.setdefault(known, i)
+        if values[j]!=value:
+            name = printable(items[i])[-80:] if isinstance(items[i], Path) else f'image {i}'
+            raise CourseError(f"{name} is listed more than once, {says(values[j], value)}")
 
 # %% ../nbs/95_files.ipynb #b7e1c0a2
 def _read_groups(groups, items):
@@ -100,7 +120,7 @@ def _read_groups(groups, items):
     return groups
 
 # %% ../nbs/95_files.ipynb #b7e1c0a4
-def _held_groups(labels, groups, valid_pct, seed, report):
+def _held_groups(labels, groups, valid_pct, seed):
     "As `_held_out`, but a group is held out as a whole"
     _check_share(valid_pct)
     number,classes = {g: i for i,g in enumerate(dict.fromkeys(groups))},sorted(set(labels))
@@ -112,19 +132,13 @@ def _held_groups(labels, groups, valid_pct, seed, report):
     def leaves_some(g): return ((now+counts[g]<total) | (counts[g]==0)).all()
     for g in np.random.default_rng(seed).permutation(len(number)):
         if leaves_some(g) and far(now+counts[g])<far(now): held[g],now = True,now+counts[g]
-    stuck = []
     for c in np.flatnonzero((now==0) & (np.round(valid_pct*total)>0)):
         if now[c]: continue  # with a group of another class
         if can := [g for g in np.flatnonzero(counts[:,c]) if leaves_some(g)]:
             held[g := min(can, key=lambda g: counts[g].sum())],now = True,now+counts[g]
-        else: stuck.append(classes[c])
     if not held.any():
         raise CourseError(f"groups leaves nothing to hold out: {len(labels)} images in {len(number)} "
                           f"group{'s'*(len(number)>1)}; take smaller groups, or more images")
-    if stuck:
-        more = f' and {len(stuck)-1} more' if stuck[1:] else ''
-        report(f"none of class {printable(stuck[0])!r}{more} is held out, so nothing measures it: its groups cannot be "
-               "divided without taking all of a class")
     return held[of]
 
 # %% ../nbs/95_files.ipynb #78c6297f
@@ -136,7 +150,6 @@ def read_lists(
     seed:int, # As in `image_files`
     folder:Path, # Where names lie that are not absolute
     groups=None, # As in `image_files`
-    report=print, # Called with one line if a class cannot be held out, since all of it is one group
 ) -> tuple: # Images; the class of each, as text; all classes in their order; which images are held out
     "Two lists, looked at and brought into one form"
     if labels is None:
@@ -146,10 +159,18 @@ def read_lists(
     _check_lists(items, labels, valid)
     labels = [class_name(label) if isinstance(label, str) else label for label in labels]
     classes,labels = [str(c) for c in sorted(set(labels))], list(map(str, labels))
+    which = _which(items)
+    _check_once(items, which, labels, lambda a, b: f"as {a!r} and as {b!r}; an image has one class, so choose")
     if groups is not None:
         if valid is not None: raise CourseError("valid= and groups= both say what is held out; leave one of them out")
-        return items, labels, classes, _held_groups(labels, _read_groups(groups, items), valid_pct, seed, report)
-    return items, labels, classes, _held_out(labels, valid_pct, seed) if valid is None else valid
+        valid = _held_groups(labels, _read_groups(groups, items), valid_pct, seed)
+    elif valid is None:  # an image that is listed twice stays on one side
+        once = dict(zip(which, labels, strict=True))
+        held = dict(zip(once, _held_out(list(once.values()), valid_pct, seed), strict=True))
+        valid = np.array([held[known] for known in which], bool)
+    _check_once(items, which, list(map(bool, valid)),
+                lambda *sides: "to learn from and held out; leave it on one side")
+    return items, labels, classes, valid
 
 # %% ../nbs/95_files.ipynb #f1a5e004
 def divide_images(

@@ -19,15 +19,18 @@ def _named_images(words):
     from resnet_course.folders import images_in, left_out_line
     from resnet_course.shards import shard_images
     files,left_out = [],{}
-    for word in words:
-        if word=='-': files += filter(None, (line.rstrip('\r\n') for line in listen()))
-        elif os.path.isdir(word): files += images_in(word, left_out)
+    given = [names for word in words for names in (filter(None, (line.rstrip('\r\n') for line in listen()))
+                                                   if word=='-' else [word])]
+    for word in given:
+        if os.path.isdir(word): files += images_in(word, left_out)
         elif word.endswith('.tar') and os.path.isfile(word): files += shard_images([Path(word)], left_out)
         else: files.append(word)
     if left_out: complain(f"resnet-course: {left_out_line(left_out, len(files))}")
     return files
 
 # %% ../nbs/92_command.ipynb #2ea2f1e2
+def _warn(line): complain(f"resnet-course: {line}")
+
 def _bytes(text):
     "Text as it goes into a file; a file's name keeps the bytes that it has on the disk"
     try: return text.encode('utf-8', 'surrogateescape')
@@ -51,7 +54,7 @@ def predict(
     from resnet_course.predict import predict_many
     from resnet_course.train import pick_device
     if given['json'] and 'csv' in given: raise CourseError("--json and --csv both say what comes out; give one of them")
-    if 'csv' in given: check_own(given['csv'], lambda was: was.startswith(b'image,'))
+    if given.get('csv', '-')!='-': check_own(given['csv'], lambda was: was.startswith(b'image,'))
     model,spec = load_any(given['model'], pick_device(given.get('device', 'auto')))
     files,faults,tables = _named_images(given['images']),{},[]
     if not files:
@@ -64,26 +67,41 @@ def predict(
     read = sum(map(len, tables))
     if 'csv' in given:
         import pandas as pd
-        write_whole(given['csv'], _bytes(pd.concat(tables).to_csv()))
-        say(f"{read} images in {given['csv']}")
+        table = pd.concat(tables).to_csv()
+        if given['csv']=='-': say(*table.splitlines())
+        else:
+            write_whole(given['csv'], _bytes(table))
+            say(f"{read} images in {given['csv']}")
     if faults: _refuse_faults(faults, read, len(files))
 
 # %% ../nbs/92_command.ipynb #8989ed4b
 def _table_lines(table):
     "A class table in lines, with names that leave it a table"
     table = table.rename(index=printable).assign(**{name: table[name].map(printable) for name in table.columns[-1:]})
-    return table.to_string(float_format='{:.1%}'.format).splitlines()
+    return table.to_string(float_format='{:.1%}'.format, na_rep='-').splitlines()
+
+def _judge(model, spec, files, labels, skip_broken):
+    "What the net says to each image that can be read, and what it should say"
+    from resnet_course.data import refuse_broken
+    from resnet_course.predict import predict_many
+    preds,faults = [],{}
+    for i in range(0, len(files), 512):
+        preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
+    if not (skip_broken and preds): refuse_broken(faults, len(files))
+    for f,why in faults.items(): say(f"skipped {printable(f)} ({why})")
+    return preds,[label for f,label in zip(files, labels, strict=True) if f not in faults]
 
 # %% ../nbs/92_command.ipynb #b9adbe5b
 def evaluate(
     given:dict, # Options as given
 ):
     "`resnet-course evaluate`"
-    from resnet_course.data import find_dataset, refuse_broken
+    from resnet_course.data import find_data, find_dataset
     from resnet_course.files import check_own, short_name, write_whole
+    from resnet_course.folders import has_part
     from resnet_course.onnx_files import load_any
     from resnet_course.plots import plot_confusion, png_bytes
-    from resnet_course.predict import class_table, labelled_images, predict_many
+    from resnet_course.predict import class_table, labelled_images
     from resnet_course.run_folder import divided_at_training
     from resnet_course.train import pick_device
     model,spec = load_any(given['model'], pick_device(given.get('device', 'auto')))
@@ -95,14 +113,13 @@ def evaluate(
     figure = Path(given.get('figure', beside))
     check_own(figure, lambda was: was.startswith(b'\x89PNG') and b'Matplotlib' in was[:200])
     files,labels = labelled_images(given['data'], classes, say, **split and {**split, **(was or {})})
-    preds,faults = [],{}
-    for i in range(0, len(files), 512):
-        preds += predict_many(model, spec, files[i:i+512], faults=faults).idxmax(axis=1).tolist()
-    refuse_broken(faults, len(files))
-    if was and not split:
-        complain(f"resnet-course: most of these images were trained on;{split_flags(was)} asks about the others alone")
+    preds,labels = _judge(model, spec, files, labels, given.get('skip_broken', False))
+    if not (was or split or os.path.exists(Path(given['model']).with_name('config.json')) or
+            has_part(find_data(given['data']), 'val')):
+        _warn("the model is not in its run folder, so nobody knows whether it was trained on these images")
+    if was and not split: _warn(f"most of these images were trained on;{split_flags(was)} asks about the others alone")
     say(*_table_lines(class_table(labels, preds, classes)))
-    say(f"accuracy {sum(map(eq, preds, labels))/len(files):.1%} on {len(files)} images")
+    say(f"accuracy {sum(map(eq, preds, labels))/len(preds):.1%} on {len(preds)} images")
     place = {name: i for i,name in enumerate(classes)}
     numbers = [[place[name] for name in names] for names in (labels, preds)]
     write_whole(figure, png_bytes(plot_confusion(*numbers, classes)))
@@ -119,7 +136,7 @@ def export(
     from resnet_course.run_folder import divided_at_training
     model,spec = load_model(given['model'])
     if images := given.get('int8'):
-        images = calibration_images(images, **divided_at_training(given['model'], images) or {})
+        images = calibration_images(images, report=_warn, **divided_at_training(given['model'], images) or {})
     agree = save_onnx(given['file'], model, spec, images)
     size = f"{os.path.getsize(given['file'])/1e6:.1f} MB"
     checked = "equal to its net in onnxruntime, to 1e-4"

@@ -13,10 +13,10 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from .errors import CourseError
 from .files import write_whole
-from .limits import LIMITS
+from .limits import LIMITS, brief
 from .models import check_net, empty_model, modern_keys
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
-from .weights import WEIGHTS, find_weights, load_weights, own_weights
+from .weights import WEIGHTS, find_weights, head_tensors, load_weights, own_weights
 
 # %% ../nbs/91_run.ipynb #d77f7e20
 def model_spec(
@@ -35,6 +35,8 @@ def save_model(
     spec:dict, # From `model_spec`
 ):
     "Write weights and `spec` as one safetensors file"
+    rules = {name: rule for name,rule in SPEC.items() if name!='schema'}
+    check_entries(spec, rules, "this spec describes no model", "take model_spec(recipe, classes), or spec_of(model)")
     weights = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     write_whole(path, safetensors_bytes(weights, {'resnet_course': json.dumps({'schema': SCHEMA, **spec})}))
 
@@ -103,14 +105,15 @@ def _others(classes, *known):
     "Whether `classes` are none of those that weights were made for, as far as they say so"
     return classes is not None and any(known) and list(classes) not in map(list, known)
 
-def _check_same_net(source, target, head, file):
+def _check_same_net(source, target, head, file, spec):
     "Refuse tensors that differ in more than the last layer"
+    of = f"{spec['net']} with {brief(spec['net_options'])}"
     if list(source)!=list(target):
-        raise CourseError(f"weights={file} is another net; start from one of the same net and options")
+        raise CourseError(f"weights={file} is another net, {of}; start from one of the same net and options")
     for k in target:
         was,is_now = tuple(source[k].shape),tuple(target[k].shape)
         if was!=is_now and k not in head:
-            raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; start from a net of the same options")
+            raise CourseError(f"weights={file}: {k} is {was}, not {is_now}; make the net as it was, {of}")
 
 # %% ../nbs/91_run.ipynb #db4b2e2c
 def start_weights(
@@ -120,7 +123,7 @@ def start_weights(
     classes=None, # What `model` is to tell apart; `None`: what the file's net does, if they are as many
 ):
     "Put the weights of `file` into `model`; its last layer stays as it is where the classes are others"
-    head = list(model.state_dict())[-2:]
+    head = head_tensors(model)
     new = {k: t.clone() for k,t in model.state_dict().items() if k in head}
     named = file in WEIGHTS.get(net, {}) or (net and not Path(file).suffix and str(file)==Path(file).name!='' and
                                              not Path(file).exists())
@@ -135,6 +138,6 @@ def start_weights(
         raise CourseError(f"weights={file} learned from images normalised in another way than this net will see them; "
                           f"make it with net_options={{'stats': {seen}}}")
     source,target = source.state_dict(),target.state_dict()
-    _check_same_net(source, target, head, file)
+    _check_same_net(source, target, head, file, spec)
     same = all(source[k].shape==target[k].shape for k in head) and not _others(classes, spec['classes'])
     model.load_state_dict(source if same else {**source, **new})

@@ -83,8 +83,7 @@ def _check_option(name, value, usual):
             raise CourseError(f"{shown} is neither 1 (basic blocks) nor 4 (bottlenecks)")
     elif name=='stats': _check_stats(value)
     elif name in LIMITS:
-        if not whole(value): raise CourseError(f"{shown} is no whole number; take {limits_of(name)}")
-        if name=='width' and (value<low or value%4):
+        if name=='width' and whole(value) and (value<low or value%4):
             raise CourseError(f"{shown} is not a multiple of 4; take e.g. {max(4, min(high, value//4*4))}")
         check_limit(name, value)
     elif isinstance(usual, bool):
@@ -141,7 +140,7 @@ def create_model(
     model = (ResNet if name=='ResNet' else MODELS[name])(n_out, **{k: v for k,v in options.items() if k!='stats'})
     if options.get('stats') is not None: restate(model, *options['stats'])
     if w is None: return model
-    load_weights(model, state, what)
+    load_weights(model, w.file if isinstance(w.file, nn.Module) else state, what)
     model.weights = w if isinstance(w.file, (str,Path)) or isfunction(w.file) else replace(w, file=None)
     model.made = {'net': name, 'net_options': options}
     return model

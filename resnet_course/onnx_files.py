@@ -21,6 +21,7 @@ from .errors import CourseError, printable
 from .extras import from_extra
 from .files import write_whole
 from .folders import class_images, has_part, images_in
+from .images import find_broken
 from .model_files import SPEC, load_model
 from .predict import predict_many
 from .schemas import SCHEMA, check_entries
@@ -187,6 +188,7 @@ def prepared_images(
 def calibration_images(
     source, # A name in `DATASETS`, a folder with `train/`, or any folder of images or shards
     n:int=256, # At most so many
+    report=warnings.warn, # Called with one line if some of these cannot be read, and are left out
     **split, # How a folder of class folders was divided: `valid_pct`, `seed`, `groups`; what was held out is left out
 ) -> list: # Files, spread evenly over all there are
     "Images to learn the range of a net's numbers from: those it was trained on, where the folder tells"
@@ -195,8 +197,10 @@ def calibration_images(
     elif (root/'train').is_dir(): files = images_in(root/'train')
     elif has_part(root, 'train'): files = list(chain(*class_images(root/'train').values()))  # in shards
     else: files = images_in(root)
-    if not files: raise CourseError(f"{printable(root)} holds no images; give a folder that does")
-    return [files[i*len(files)//min(n, len(files))] for i in range(min(n, len(files)))]
+    files = [files[i*len(files)//min(n, len(files))] for i in range(min(n, len(files)))]
+    if faults := find_broken(files): report(f"{len(faults)} of {len(files)} images cannot be read and are left out")
+    if len(files)==len(faults): raise CourseError(f"{printable(root)} holds no images; give a folder that does")
+    return [f for f in files if f not in faults]
 
 # %% ../nbs/21_ship_it.ipynb #c1fc5d8b
 def to_int8(

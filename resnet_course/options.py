@@ -114,24 +114,29 @@ def train_options(add): # `add_argument` of a parser
 # %% ../nbs/92_command.ipynb #90d0ecdb
 def predict_options(add): # `add_argument` of a parser
     "The options of `predict`"
-    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
+    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder, or an exported .onnx file")
     add('images', type=path, metavar='IMAGE', nargs='+',
-        help="image files, folders or shards of them, or -: names on standard input, one a line")
+        help="image files, folders or shards of them, or -: names on standard input, of any of these, one a line")
     add('--top', type=number('n_out'), metavar='N', default=3,
         help=f"classes to print, {limits_of('n_out')} (default 3)")
     add('--json', action='store_true', default=False, help="one JSON object a line, with every class")
-    add('--csv', type=path, metavar='FILE', help="write the probability of every class to FILE instead")
+    add('--csv', type=path, metavar='FILE',
+        help="write the probability of every class to FILE instead, or with - to standard output")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
 # %% ../nbs/92_command.ipynb #dd24c9d7
+def _part_options(add, only=''):
+    "The options of what takes images as `train` does"
+    add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE', help=f"as in train --valid{only}")
+    add('--groups', metavar='PATTERN', help="as in train --groups")
+    add('--skip-broken', action='store_true', help="leave out images that cannot be read, and list them")
+
 def evaluate_options(add): # `add_argument` of a parser
     "The options of `evaluate`"
-    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder")
+    add('model', type=path, metavar='MODEL', help="model.safetensors of a run folder, or an exported .onnx file")
     add('data', type=path, metavar='DATA',
         help="as in train --data: its val/ is used; or a folder with a folder of images for each class")
-    add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE',
-        help="as in train --valid: of DATA only what was held out there")
-    add('--groups', metavar='PATTERN', help="as in train --groups")
+    _part_options(add, ": of DATA only what was held out there")
     add('--figure', type=path, metavar='FILE', help="where the confusion figure goes (default: beside the model)")
     add('--device', choices=DEVICES, help="default auto: the GPU if there is one")
 
@@ -168,8 +173,7 @@ def shard_options(add): # `add_argument` of a parser
     "The options of `shard`"
     add('data', type=path, metavar='DATA', help="as in train --data")
     add('out', type=path, metavar='OUT', help="folder to make")
-    add('--valid', type=number('valid_pct', ", e.g. 0.2", float), metavar='SHARE', help="as in train --valid")
-    add('--groups', metavar='PATTERN', help="as in train --groups")
+    _part_options(add)
 
 # %% ../nbs/92_command.ipynb #bf693a5d
 def cost_options(add): # `add_argument` of a parser
@@ -186,6 +190,11 @@ def data_of(given:dict): # Options as given
     return given.get('data', DATA.get(given.get('recipe'), 'digits'))
 
 # %% ../nbs/92_command.ipynb #c019
+def _own(file):
+    "What a model file of this course knows about its weights, if it's one"
+    from resnet_course.weight_files import own_weights
+    return own_weights(file)
+
 def net_of(
     given:dict, # Options as given
     base=None, # The `Recipe` whose net it is if none is named
@@ -199,6 +208,8 @@ def net_of(
         return {'net': 'ResNet', 'net_options': own | width}
     if 'expansion' in given:
         raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
+    if 'weights' in given and not {'arch','width'} & set(given) and (w := _own(given['weights'])):
+        return {'net': w.net, 'net_options': w.options}
     if 'arch' in given: return {'net': given['arch'], 'net_options': width}
     others = {k: v for k,v in base.net_options.items() if k!='width' or 'width' not in given}
     return {'net_options': others | width} if 'width' in given else {}

@@ -40,7 +40,8 @@ def ordered_names(
     own=(), # Names of our net's tensors, in order
 ) -> list|None: # `None`: nobody knows these names
     "Names in the order in which their net defines them; a `.safetensors` file has another one"
-    if set(names)==set(own): return list(own)
+    if 2*sum(name in (there := set(names)) for name in own)>len(own):  # ours, whatever is missing or too many
+        return [name for name in own if name in there] + [name for name in names if name not in set(own)]
     for order in _ORDERS:
         try: return sorted(names, key=partial(_place, order=order))
         except ValueError: continue
@@ -57,33 +58,43 @@ def head_names(
     return [name for name in names if _home(name)==_home(names[-1])]
 
 # %% ../nbs/98_models.ipynb #33bab583
-def _fits(a, b, first, last):
-    "Whether a tensor of shape `b` can go where one of shape `a` is"
-    if last: b = b[:len(a)] if all(side==1 for side in b[len(a):]) else b  # a 1x1 convolution is a linear layer
+def _fits(a, b, first, classes):
+    "Whether a tensor of shape `b` can go where one of shape `a` is; `classes`: of ours and theirs, if it's in the head"
+    if classes: b = b[:len(a)] if all(side==1 for side in b[len(a):]) else b  # a 1x1 convolution is a linear layer
     if first: return a[:1]==b[:1] and a[2:]==b[2:]
-    return len(a)==len(b) and (a[1:]==b[1:] if last else a==b)
+    return len(a)==len(b) and all(x==y or (x,y)==classes for x,y in zip(a, b, strict=True))
+
+def _advice(a, b, first):
+    "What to do about a tensor of shape `b` where one of shape `a` is"
+    if first and (a[2:],b[2:])==((3,3),(7,7)):
+        return ("plain ResNets, as torchvision has them, are ours with stem=conv_stem, shortcut=conv_shortcut (from "
+                "resnet_course.resnet and resnet_course.resblock)")
+    return "give weights of the same net and options"
 
 # %% ../nbs/98_models.ipynb #ae3f6d5d
 def pair_tensors(
     ours:dict, # A state dict, in order
     theirs:dict, # Another one, of the same net under other names
     what:str='weights', # What messages call it
+    head=(), # Names of our tensors that hang on the number of classes; empty: those of the last layer
 ) -> tuple: # `{our name: theirs}`; names of theirs that have no place here, because they are other heads
     "Pair two nets' tensors by order, kinds and shapes; only the head's classes and the first channels may differ"
-    fix,names = "give weights of the same net and options",ordered_names(theirs, ours) or list(theirs)
+    fix,names = _advice((), (), False),ordered_names(theirs, ours) or list(theirs)
     unused = [] if any('aux' in name for name in ours) else [name for name in names if name.startswith('aux')]
     names = [name for name in names if name not in unused]
     mine = list(ours)
     if not any(_kind(name)=='num_batches_tracked' for name in names):  # old files have none
         mine = [name for name in mine if _kind(name)!='num_batches_tracked']
-    last,homes = head_names(mine),{}
+    head,homes,classes = head or head_names(mine),{},()
     for a,b in zip_longest(mine, names):
         if b is None: raise CourseError(f"{what} end where {_said(a, ours[a])} in the net; {fix}")
         if a is None: raise CourseError(f"{what} hold more than the net, first {_said(b, theirs[b])}; {fix}")
         shapes = [tuple(t.shape) for t in (ours[a],theirs[b])]
+        if a in head: classes = classes or shapes[0][:1]+shapes[1][:1]
         same_home = homes.setdefault(_home(a), _home(b))==_home(b)
-        if not same_home or _kind(a)!=_kind(b) or not _fits(*shapes, a==mine[0], a in last):
-            raise CourseError(f"{what}: {_said(b, theirs[b])}, and in its place {_said(a, ours[a])} in the net; {fix}")
+        if not same_home or _kind(a)!=_kind(b) or not _fits(*shapes, a==mine[0], classes if a in head else ()):
+            raise CourseError(f"{what}: {_said(b, theirs[b])}, and in its place {_said(a, ours[a])} in the net; "
+                              f"{_advice(*shapes, a==mine[0])}")
         if ours[a].is_floating_point()!=theirs[b].is_floating_point():
             raise CourseError(f"{what}: {printable(b)[:80]} holds {theirs[b].dtype}, not {ours[a].dtype}; {fix}")
     return dict(zip(mine, names, strict=True)),unused

@@ -20,7 +20,9 @@ from torch import nn
 from .data import RGBImage, find_data, get_tfms, image_fault, image_files, refuse_broken
 from .errors import CourseError, printable
 from .folders import class_images, class_name, has_part, left_out_line
+from .model_files import SPEC
 from .pixels import NormalizeBytes, crop_middle, middle_square
+from .schemas import check_entries
 
 # %% ../nbs/91_run.ipynb #d301130e
 def _pipelines(spec, device):
@@ -61,6 +63,8 @@ def _check_request(spec, files, bs):
     if isinstance(files, (str,bytes,os.PathLike)) or not hasattr(files, '__iter__'):
         raise CourseError(f"files={files!r} is no list; give a list of files or images, or take predict for one")
     if type(bs) is not int or bs<1: raise CourseError(f"bs={bs!r} is no number of images; take 1 or more")
+    check_entries(spec, {name: SPEC[name] for name in ('pipeline','presize','size','valid_scale')},
+                  "this spec does not say how to show an image", "take that of load_model, or spec_of(model)")
     if (n_in := spec.get('net_options', {}).get('n_in', 3))!=3:
         raise CourseError(f"this net takes {n_in} channels, and images have 3; give a model that takes 3")
 
@@ -80,6 +84,9 @@ def _judge(model, batch, images, device, one_at_a_time):
 def _table(found, names, classes):
     "A row for each image that was judged, as `(places, probabilities)` of each batch"
     order,rows = [i for part,_ in found for i in part],[p for _,p in found if len(p)]
+    if rows and (n := rows[0].shape[1])!=len(classes):
+        raise CourseError(f"the spec names {len(classes)} classes, and the net answers for {n}; give the spec that "
+                          "belongs to the net")
     probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(classes)), np.float32)
     return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), classes)
 

@@ -74,8 +74,7 @@ def fill_recipe(
     n_train:int|None=None, # Training images, once they are known
 ) -> Recipe: # Without a `None` among its sizes
     "What the recipe leaves open, as the data set says"
-    if n_train and not dataset.counts and n_train<2048:  # somebody's own few images: more steps, or nothing is learned
-        dataset = replace(dataset, bs=min(dataset.bs, max(8, n_train//16)), sizes=dataset.sizes*4)
+    if n_train: dataset = dataset.fitted(n_train)
     sizes = recipe.sizes or dataset.sizes
     bs = recipe.bs or min(dataset.bs, n_train or dataset.bs)
     if n_train and bs>n_train:

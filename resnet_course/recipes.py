@@ -9,6 +9,7 @@ __all__ = ['train', 'OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'r
 import time
 from .build import make_learner, make_net
 from .choices import CHOICES, OPTIMISERS  # noqa: F401  passed on
+from .data import image_files
 from .distributed import everywhere, gather, is_first, join, peer_faults, silent, take_device
 from .fitting import fit_and_write, open_run
 from .limits import check_limit
@@ -43,6 +44,7 @@ def train(
     skip_broken:bool=False, # Leave out images that cannot be read, and say which
     progress:bool=False, # Show progress bars
     about:dict|None=None, # More entries for the run's `config.json`
+    **kwargs, # Passed on to `image_files`, e.g. `valid_pct=0.2` for a folder that is not divided
 ) -> Run:
     "Train a net and write the run: weights, history, curves and all that it takes to go on or to do it again"
     began = time.perf_counter()
@@ -51,5 +53,6 @@ def train(
     with peer_faults():
         join()
         device = everywhere(lambda: take_device(pick_device(device)))
+        if kwargs: data = everywhere(image_files, data, report=report, **kwargs)
         started = open_run(recipe, data, out, resume, report, device, workers, skip_broken, progress, about or {})
         return _trained(started, device, report, progress, began)

@@ -175,7 +175,8 @@ def fit_run(self:Learner,
         self.fit(n, cbs=cbs, start_epoch=save.start)
         if finite.fault:
             kept = f"epoch {len(save.rows)} is kept in {save.folder}" if save.rows else "no epoch was finished"
-            raise CourseError(f"{finite.fault}; {kept}; start again with a smaller rate than lr={recipe.lr:g}")
+            raise CourseError(f"{finite.fault}; {kept}; start again with a smaller rate than "
+                              f"lr={recipe.lr:g}, in another folder")
 
 # %% ../nbs/91_run.ipynb #88270bf6
 @dataclass(frozen=True)

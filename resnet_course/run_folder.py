@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.parallel import parallel
-from .data import ImageFiles, RGBImage, find_data, image_files
+from .data import ImageFiles, RGBImage, find_data, usable_images
 from .errors import CourseError
 from .files import short_name, write_whole
 from .limits import LIMITS
@@ -127,12 +127,9 @@ def check_apart(
     images:ImageFiles, # What it learns from
 ):
     "Refuse a folder in which its figures would be taken for images"
-    there = Path(folder).resolve()
-    places = () if not images.root else (images.root,) if images.split else (images.root/'train', images.root/'val')
-    for place in [p.resolve() for p in places]:
-        if there.is_relative_to(place):
-            raise CourseError(f"{folder} lies among the images (in {place}), and a run's figures would be taken for "
-                              "some; take another out")
+    if place := images.around(folder):
+        raise CourseError(f"{folder} lies among the images (in {place}), and a run's figures would be taken for some; "
+                          "take another out")
 
 # %% ../nbs/91_run.ipynb #6b0fadc1
 def _contents(item):
@@ -197,7 +194,7 @@ def divided_at_training(
     except CourseError: return None  # a model file away from its run
     if not (split := config['split']): return None
     if str(find_data(data).resolve())==config['data']: return split
-    try: images = image_files(data, **split, report=lambda line: None)  # has it been moved, or copied?
+    try: images = usable_images(data, config['skip_broken'], False, lambda line: None, **split)  # moved, or copied?
     except CourseError: return None
     same = (images.counts,images.classes)==(config['counts'],config['classes'])
     return split if same and image_fingerprint(images)==config['images'] else None

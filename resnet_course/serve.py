@@ -117,6 +117,7 @@ def make_app(
         finally: waiting.remove(request)
         return JSONResponse(said, 400 if 'error' in said else 200)
     app = Starlette(routes=[*routes, Route('/predict', predict, methods=['POST'])], exception_handlers=handlers)
+    app.router.redirect_slashes = False  # or /predict/ would get an empty answer
     return _named(app, hosts) if hosts else app
 
 # %% ../nbs/21_ship_it.ipynb #li5tener

@@ -205,6 +205,9 @@ def write_shards(
 ) -> dict: # What its `_info.json` says
     "Write an image set as WebDataset tars: `CLASS/NAME.jpg` and, as `CLASS/NAME.cls`, the number of the class"
     if os.path.lexists(out): raise CourseError(f"{printable(out)} is there already; take another folder")
+    if place := images.around(out):
+        raise CourseError(f"{printable(out)} lies among the images (in {printable(place)}), and would be taken for a "
+                          "class of them; take another folder")
     if not images.root: raise CourseError("shards are made of images in class folders, not of a list; save them so")
     n,info = len(images.train),{'splits': {}, 'classes': images.classes}
     labelled = list(zip(images.items, images.labels, strict=True))

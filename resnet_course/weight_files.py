@@ -6,7 +6,7 @@
 __all__ = ['IMAGENET_STATS', 'WEIGHTS', 'Weights', 'own_weights', 'find_weights', 'weights_options', 'read_weights']
 
 # %% ../nbs/98_models.ipynb #9b335f58
-import json, re, warnings
+import json, pickletools, re, warnings, zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -78,6 +78,10 @@ def _imagenette():
 WEIGHTS = {'efficientnet_lite0': {'imagenet': _lite0}, 'resnet18': {'imagenette': _imagenette}} # Those with a name
 
 # %% ../nbs/98_models.ipynb #0020bf84
+def _called(weights):
+    "What messages call `Weights`"
+    return f"weights={printable(weights.file)}" if isinstance(weights.file, (str,Path)) else 'weights'
+
 def find_weights(
     net:str, # Name of the net
     weights, # `Weights`, their name, a file, a state dict, or a net
@@ -85,13 +89,16 @@ def find_weights(
     "The `Weights` that are meant"
     named = WEIGHTS.get(net, {})
     if isinstance(weights, str) and weights in named: return named[weights]()
-    if isinstance(weights, str) and not Path(weights).suffix:
+    bare = isinstance(weights, str) and Path(weights).name==weights and not Path(weights).suffix
+    if bare and not Path(weights).exists():
         there = [f"{n} has {', '.join(map(repr, ws))}" for n,ws in WEIGHTS.items()]
         raise CourseError(f"{net} has no weights called {brief(weights)}; give a file, or take named ones: "
                           f"{', '.join(there)}")
     if isinstance(weights, (str,Path)): weights = own_weights(weights) or weights
+    if stats := getattr(getattr(weights, 'stem', None), 'stats', None): return Weights(net, weights, (), *stats)
     if not isinstance(weights, Weights): return Weights(net, weights)
-    if weights.net!=net: raise CourseError(f"weights are of {weights.net!r}, not of {net}; give those of the same net")
+    if weights.net!=net:
+        raise CourseError(f"{_called(weights)} are of {weights.net!r}, not of {net}; give those of the same net")
     return weights
 
 # %% ../nbs/98_models.ipynb #0wn00002
@@ -103,8 +110,8 @@ def weights_options(
     def plain(value): return list(value) if isinstance(value, tuple) else value
     for name,value in weights.options.items():
         if name!='n_in' and name in options and plain(options[name])!=plain(value):
-            raise CourseError(f"weights are of a net with {name}={value}, and {name}={brief(options[name])} was asked "
-                              f"for; leave {name} out")
+            raise CourseError(f"{_called(weights)} are of a net with {name}={value}, and "
+                              f"{name}={brief(options[name])} was asked for; leave {name} out")
     options = {**weights.options, **options}
     stats = tuple(weights.mean),tuple(weights.sd)
     if 'stats' not in options and options.get('n_in', 3)==3 and stats!=IMAGENET_STATS:
@@ -112,9 +119,19 @@ def weights_options(
     return options
 
 # %% ../nbs/98_models.ipynb #788b054c
+def _has_code(path):
+    "Whether a file is a pickle that calls functions, or a TorchScript program; nothing of it is run"
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as z: return any('/code/' in name for name in z.namelist())
+        with path.open('rb') as f: return any(op.name in ('GLOBAL','STACK_GLOBAL') for op,*_ in pickletools.genops(f))
+    except Exception: return False  # neither
+
 def _read(path):
     "The state dict in a file; nothing in it is run"
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise CourseError(f"weights={printable(path)} is a folder; give a file in it, as model.safetensors of a run")
     if not path.is_file(): raise CourseError(f"weights={printable(path)} is no file; give a .safetensors or .pth file")
     broken = f"weights={printable(path)} is cut short or no file of weights"
     if path.suffix=='.safetensors':
@@ -127,7 +144,7 @@ def _read(path):
             warnings.simplefilter('ignore')  # of pickles that torch has not written
             return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:  # of a file that may be anything
-        if re.search('Unsupported (global|class)', str(e)):
+        if re.search('Unsupported (global|class)', str(e)) or _has_code(path):
             raise CourseError(f"weights={printable(path)} holds more than tensors, which could be code; "
                               "give a file of the state dict alone") from None
         raise CourseError(f"{broken} ({type(e).__name__}); fetch it again") from None

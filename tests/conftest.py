@@ -15,6 +15,7 @@ if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:  # torch in each of them takes its
 
 ROOT = Path(__file__).resolve().parent.parent
 slow = partial(pytest.param, marks=pytest.mark.slow)
+a_class_of_one = pytest.mark.filterwarnings('ignore:none of class')  # so that none of it can be held out
 LIMIT_GB = 5  # of memory, the whole session
 SMALL_NET = ['--layers', '1,1,1,1', '--width', '8', '--size', '32', '--presize', '32', '--bs', '8', '--workers', '0']
 

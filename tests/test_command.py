@@ -11,7 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_NET, slow
+from conftest import SMALL_NET, a_class_of_one, slow
+
+from resnet_course import CourseError
+from resnet_course.data import image_files
+from resnet_course.onnx_files import calibration_images
+from resnet_course.run_folder import read_config
 
 
 def started(*words, **kwargs):
@@ -467,10 +472,12 @@ def test_weights_of_another_run(command, refused, done, small, tmp_path):
     was, now = load_file(file), load_file(tmp_path/'run'/'model.safetensors')
     kernels = [k for k in was if was[k].ndim == 4]
     assert kernels and all((was[k]-now[k]).abs().max() < 1e-6 for k in kernels)
-    assert 'another net' in refused('train', '--data', small, '--weights', file, '--out', tmp_path/'other')
+    other = ['train', '--data', small, '--arch', 'resnet18', '--weights', file, '--out', tmp_path/'other']
+    assert "are of 'ResNet', not of resnet18" in refused(*other)
     assert 'is no file' in refused('train', '--data', small, *words, '--weights', tmp_path/'no', '--out', tmp_path/'x')
 
 
+@a_class_of_one
 def test_a_stopped_run_of_a_folder_without_val_goes_on(unsplit, tmp_path):
     from tiny import TINY, fit, results
 
@@ -525,3 +532,120 @@ def test_how_it_was_started_is_how_to_go_on(monkeypatch, world, here, says):
     from resnet_course import cli
     for name, value in (('WORLD_SIZE', world), ('LOCAL_WORLD_SIZE', here)): monkeypatch.setenv(name, value)
     assert cli._launch() == says
+
+
+# -- an album with files that cannot be read, from training to shipping
+
+@pytest.fixture
+def spoilt(tmp_path, digits):
+    "Two classes of 15 images and two broken ones each"
+    for label in '37':
+        (folder := tmp_path/'album'/label).mkdir(parents=True)
+        for f in sorted((digits/'train'/label).iterdir())[:15]: shutil.copy(f, folder)
+        (folder/'a.png').write_bytes(b'no')
+        (folder/'z.png').write_bytes((folder/f.name).read_bytes()[:50])
+    return tmp_path/'album'
+
+
+def test_what_a_run_left_out_its_model_leaves_out(command, refused, spoilt, tmp_path):
+    "Trained, evaluated, resumed, moved, in 8 bits and in shards; the lines that are proposed work as they stand"
+    run, words = tmp_path/'run', ['--data', spoilt, '--valid', 0.3, *SMALL_NET, '--epochs', 1, '--device', 'cpu']
+    assert 'leave them out: --skip-broken' in refused('train', *words, '--out', run)
+    status, out, err = command('train', *words, '--skip-broken', '--out', run)
+    assert status == 0 and 'skipped 4 of 34 images' in out, err
+    n = int(re.search(r'accuracy .* on (\d+) held-out', out)[1])
+    again = shlex.split(re.search(r'resnet-course (train .*)', out)[1])
+    assert {'--skip-broken', '--device'} <= set(again)
+    assert command(*again, '--out', tmp_path/'again')[0] == 0
+
+    model = run/'model.safetensors'
+    assert 'leave them out: --skip-broken' in refused('evaluate', model, spoilt, '--valid', 0.3)
+    status, out, err = command('evaluate', model, spoilt, '--valid', 0.3, '--skip-broken')
+    held = [f for f in image_files(spoilt, valid_pct=0.3).val if f.name in ('a.png', 'z.png')]
+    assert status == 0 and f'on {n} images' in out and out.count('skipped ') == len(held) > 0, err
+    shutil.copytree(spoilt, tmp_path/'moved')
+    status, out, err = command('evaluate', model, tmp_path/'moved', '--skip-broken')
+    assert status == 0 and 'on 30 images' in out and 'were trained on; --valid 0.3' in err
+    assert command('train', '--out', run, '--resume')[0] == 0
+
+    assert command('shard', spoilt, tmp_path/'whole', '--valid', 0.3)[0] == 0  # bytes as they are
+    status, out, err = command('shard', spoilt, tmp_path/'shards', '--valid', 0.3, '--skip-broken')
+    assert status == 0 and f'val: {n} images' in out
+    assert command('train', '--data', tmp_path/'shards', *words[4:], '--out', tmp_path/'s')[0] == 0
+    status, out, err = command('export', model, tmp_path/'net.onnx', '--int8', spoilt)
+    assert status == 0 and 'cannot be read and are left out' in err and '8 bits' in out
+
+
+def test_nothing_but_broken_images(command, refused, done, tmp_path):
+    for label in '37':
+        (tmp_path/'album'/label).mkdir(parents=True)
+        (tmp_path/'album'/label/'a.png').write_bytes(b'no')
+    model = done.folder/'model.safetensors'
+    assert '2 of 2 images cannot be read' in refused('evaluate', model, tmp_path/'album', '--skip-broken', '--figure',
+                                                     tmp_path/'f.png')
+    with pytest.warns(UserWarning, match='left out'), pytest.raises(CourseError, match='holds no images'):
+        calibration_images(tmp_path/'album')
+
+
+def test_shards_do_not_go_into_the_album(refused, small, unsplit, tmp_path):
+    for out, words in ((unsplit/'sh', [unsplit, '--valid', 0.2]), (unsplit/'3'/'sh', [unsplit, '--valid', 0.2]),
+                       (small/'train'/'sh', [small]), (small/'val'/'3'/'sh', [small])):
+        assert 'lies among the images' in refused('shard', words[0], out, *words[1:])
+        assert not out.exists()
+
+
+def test_shards_beside_train_and_val(command, small):
+    assert command('shard', small, small/'sh')[0] == 0
+
+
+# -- where a net comes from, and what it knows of itself
+
+def test_a_run_begins_with_another_run_of_any_net(command, refused, small, tmp_path):
+    "Name and options are in the file: neither --arch nor --width has to be said again"
+    words = ['--data', small, '--size', 32, '--presize', 32, '--bs', 8, '--workers', 0, '--epochs', 1, '--lr', 1e-9]
+    for first in (['--width', 8], ['--arch', 'squeezenet1_0'],
+                  ['--layers', '1,1,1,1', '--width', 12, '--expansion', 4]):
+        shutil.rmtree(tmp_path/'a', ignore_errors=True)
+        shutil.rmtree(tmp_path/'b', ignore_errors=True)
+        assert command('train', *words, *first, '--out', tmp_path/'a')[0] == 0
+        file = tmp_path/'a'/'model.safetensors'
+        for recipe in ([], ['--recipe', 'laptop']):
+            shutil.rmtree(tmp_path/'b', ignore_errors=True)
+            status, _, err = command('train', *words, *recipe, '--weights', file, '--out', tmp_path/'b')
+            assert status == 0, err
+        a, b = (read_config(tmp_path/name)['recipe'] for name in 'ab')
+        assert (a['net'], a['net_options']) == (b['net'], b['net_options'])
+        assert command('train', '--out', tmp_path/'b', '--resume', '--weights', file)[0] == 0
+    other = ['train', *words, '--weights', file, '--out', tmp_path/'c']
+    says = f'{file} are of a net with --width 12, and --width 8 was asked for'
+    assert says in refused(*other, '--layers', '1,1,1,1', '--expansion', 4, '--width', 8)
+    assert 'not of densenet121' in refused(*other, '--arch', 'densenet121')
+
+
+def test_a_model_away_from_its_run(command, done, unsplit, small, tmp_path):
+    "Nobody knows what it was trained on, and that is said; not where `val/` says what was held out"
+    (unsplit/'9').rename(tmp_path/'9')
+    shutil.copy(done.folder/'model.safetensors', tmp_path/'m.safetensors')
+    for model, data, told in ((tmp_path/'m.safetensors', unsplit, True), (tmp_path/'m.safetensors', small, False),
+                              (done.folder/'model.safetensors', unsplit, False)):
+        status, _, err = command('evaluate', model, data, '--figure', tmp_path/'f.png')
+        assert status == 0 and ('nobody knows whether it was trained on these' in err) == told
+
+
+# -- what comes out, what goes in
+
+def test_csv_to_standard_output(command, done, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, files = done.folder/'model.safetensors', sorted((small/'val').glob('*/*'))
+    status, out, _ = command('predict', model, *files, '--csv', '-')
+    assert status == 0 and not Path('-').exists()
+    assert command('predict', model, *files, '--csv', 'f.csv')[0] == 0
+    assert out == Path('f.csv').read_text()
+
+
+def test_folders_and_shards_may_be_named_on_standard_input(command, done, small, tmp_path, monkeypatch):
+    assert command('shard', small, tmp_path/'sh')[0] == 0
+    names = [small/'val', next((tmp_path/'sh').glob('val*.tar')), sorted((small/'train'/'3').iterdir())[0]]
+    monkeypatch.setattr('sys.stdin', io.StringIO(''.join(f'{n}\n' for n in names)))
+    status, out, err = command('predict', done.folder/'model.safetensors', '-')
+    assert status == 0 and len(out.splitlines()) == 8+8+1, err

@@ -19,6 +19,7 @@ import pytest
 import torch
 from fastai.torch_core import set_seed
 from fastai.vision.augment import Flip
+from conftest import SMALL_NET, a_class_of_one
 from PIL import Image
 
 from resnet_course import CourseError, datasets
@@ -238,6 +239,7 @@ def test_mask(table):
         assert images.labels == [*table.label[~mask], *table.label[mask]]
 
 
+@a_class_of_one
 def test_random_share_is_of_each_class_and_repeatable(table):
     labels = ['3']*30+['7']*9+['8']  # one class with one image: it is trained on
     def make(**kwargs): return image_files(files=table.file, labels=labels, **kwargs)
@@ -338,9 +340,151 @@ def test_one_class_or_one_image_is_no_training(own_cache, table, small):
                          (small, "small has one class, '7'")):
         for use in (usable_images, partial(get_data, bs=2), partial(fast_data, bs=2)):
             with pytest.raises(CourseError, match=f"{name}; a net needs two to choose between"): use(images)
-    with pytest.raises(CourseError, match='bs=128 does not fit 32 training images'): fast_data(files=table.file,
+    with pytest.raises(CourseError, match='bs=128 does not fit 32 training images'): fast_data(files=table.file, bs=128,
                                                                                                labels=table.label,
                                                                                                device='cpu')
+
+
+# -- an image that is listed twice
+
+def linked(file, tmp_path):
+    (tmp_path/'other.png').symlink_to(file)
+    return tmp_path/'other.png'
+
+
+def hard(file, tmp_path):
+    os.link(file, tmp_path/'other.png')
+    return tmp_path/'other.png'
+
+
+AGAIN = {  # the same image once more, under any name
+    'the same name': lambda f, tmp: f, 'another spelling': lambda f, tmp: f.parent/'..'/f.parent.name/f.name,
+    'a link': linked, 'a hard link': hard, 'relative': lambda f, tmp: Path(os.path.relpath(f)),
+    'bytes': lambda f, tmp: bytes(bytearray(f)), 'an object': lambda f, tmp: f}
+
+
+def listed_twice(how, tmp_path, table):
+    "Files, or images in memory, of which number 3 is there again as number 40"
+    copies = [Path(shutil.copy(f, tmp_path/f'{i}.png')) for i, f in enumerate(table.file)]
+    if how == 'bytes': copies = [f.read_bytes() for f in copies]
+    if how == 'an object': copies = [np.asarray(Image.open(f)) for f in copies]
+    return [*copies, AGAIN[how](copies[3], tmp_path)]
+
+
+@pytest.mark.parametrize('how', AGAIN)
+def test_an_image_that_is_listed_twice_stays_on_one_side(how, tmp_path, table):
+    files, labels = listed_twice(how, tmp_path, table), [*table.label, table.label[3]]
+    held = set()
+    for seed in range(12):
+        images = image_files(files=files, labels=labels, valid_pct=0.4, seed=seed)
+        n = len(images.train)
+        sides = {i: k < n for k, i in enumerate(images.places)}
+        assert len(images.items) == 41 and sides[3] == sides[40]
+        assert sum(not side for i, side in sides.items() if i != 40) == 16  # each image counts once
+        held.add(sides[3])
+    assert held == {True, False}
+    for valid in ([i == 3 for i in range(41)], [i == 40 for i in range(41)]):
+        with pytest.raises(CourseError, match='more than once, to learn from and held out') as e:
+            image_files(files=files, labels=labels, valid=valid)
+        assert ('image 40' if how in ('bytes', 'an object') else '.png') in str(e.value)
+    def grouped():  # each alone, so the two come apart for some seed
+        for seed in range(20): image_files(files=files, labels=labels, groups=range(41), seed=seed)
+    with pytest.raises(CourseError, match='more than once, to learn from and held out'): grouped()
+    assert len(image_files(files=files, labels=labels, valid=[i in (3, 40, 30) for i in range(41)]).val) == 3
+    with pytest.raises(CourseError, match="more than once, as '3' and as '7'; an image has one class"):
+        image_files(files=files, labels=[*table.label, '7'])
+
+
+def test_rows_may_be_repeated_to_learn_them_more_often(table):
+    "An image ten times in the list is ten times in training, or ten times held out"
+    files, labels = [*table.file, *list(table.file[:5])*9], [*table.label, *list(table.label[:5])*9]
+    images = image_files(files=files, labels=labels)
+    n = len(images.train)
+    assert len(images.items) == 85 and not set(images.items[:n]) & set(images.items[n:])
+    assert len(set(images.items[n:])) == 8
+
+
+# -- a class that nothing measures
+
+def put_back(folder):
+    for f in (folder/'val'/'7').iterdir(): shutil.move(f, folder/'train'/'7'/f'v{f.name}')
+    (folder/'val'/'7').rmdir()
+
+
+def test_a_class_without_held_out_images_is_told(small, unsplit, table, command, tmp_path):
+    "However the images are divided; by the library and by the command"
+    labels, said = [*['a']*20, *['b']*18, 'c', 'd'], []
+    put_back(small)
+    for images, says in ((partial(image_files, small), "class '7' is held out.*put some of its images in val/"),
+                         (partial(image_files, unsplit, valid_pct=0.2), "class '9' is held out.*a larger share"),
+                         (partial(image_files, unsplit, valid_pct=0.2, groups=r'\d+'), "class '9' is held out"),
+                         (partial(image_files, files=table.file, labels=labels), "class 'c' and 1 more is held out"),
+                         (partial(image_files, files=table.file, labels=labels, valid=[1]*3+[0]*37), "'b' and 2 more"),
+                         (partial(get_data, unsplit, 16, 16, valid_pct=0.2, workers=0, device='cpu'), "class '9'"),
+                         (partial(fast_data, unsplit, 16, 16, valid_pct=0.2, device='cpu'), "class '9'")):
+        with pytest.warns(UserWarning, match=f'none of .*{says}') as found: images()
+        assert len(found) == 1
+    said = []
+    image_files(files=table.file, labels=labels, valid=[i%2 for i in range(38)]+[0, 0], report=said.append)
+    assert said == [("none of class 'c' and 1 more is held out, so nothing measures it: hold out a larger share, or "
+                     "add images of it, not all in one group")]
+    words = ['--epochs', 1, *SMALL_NET, '--out', tmp_path/'run']
+    status, out, err = command('train', '--data', unsplit, '--valid', 0.2, *words)
+    assert status == 0 and out.count("none of class '9' is held out") == 1, err
+    status, out, err = command('evaluate', tmp_path/'run'/'model.safetensors', unsplit, '--valid', 0.2)
+    assert status == 0 and 'nan' not in out.lower() and [line.split() for line in out.splitlines()
+                                                         if line.startswith('9')] == [['9', '0', '-']], out
+
+
+def test_two_parts_with_all_classes_are_told_nothing(small, table, recwarn):
+    image_files(small)
+    image_files(files=table.file, labels=table.label)
+    assert not recwarn.list
+
+
+# -- what is left out by name, and how many in a batch
+
+@pytest.mark.parametrize('skip', [True, False, 'a.png', Path('a.png'), b'a.png', 3])
+def test_skip_is_a_list(small, table, skip):
+    for make in (partial(image_files, small), partial(image_files, files=table.file, labels=table.label),
+                 partial(fast_data, small, 16, 16)):
+        with pytest.raises(CourseError, match='is no list; give the files to leave out, or skip_broken=True'):
+            make(skip=skip)
+
+
+def test_what_cannot_be_read_is_left_out_in_python_too(small, unsplit, table, tmp_path):
+    (unsplit/'3'/'bad.png').write_bytes(b'no')
+    said = []
+    images = usable_images(unsplit, skip_broken=True, report=said.append, valid_pct=0.2, seed=1)
+    assert len(images.items) == 16 and not images.whole and 'skipped 1 of 17 images' in said
+    listed = {'files': [*table.file, b'no'], 'labels': [*table.label, '7'], 'skip_broken': True, 'report': said.append}
+    assert len(usable_images(None, **listed).items) == 40
+    for make in (partial(get_data, workers=0), fast_data):
+        dls = make(presize=16, resize=16, device='cpu', **listed)
+        assert dls.train.n+dls.valid.n == 40
+        with pytest.raises(CourseError, match=r'leave them out: skip_broken=True$'):
+            make(presize=16, resize=16, device='cpu', **listed | {'skip_broken': False, 'files': [b'no', *table.file]})
+
+
+@pytest.mark.parametrize('wrong', ['32', 0, -1, 32.5, [32]])
+@pytest.mark.parametrize('name', ['presize', 'resize', 'bs'])
+def test_a_side_or_a_batch_that_is_none(small, name, wrong):
+    for make in (partial(get_data, workers=0), fast_data):
+        with pytest.raises(CourseError, match=f'{name}=.*; take'): make(small, device='cpu', **{name: wrong})
+
+
+@pytest.mark.parametrize('make', [partial(get_data, workers=0), fast_data])
+def test_a_small_set_fits_a_batch(table, small, own_cache, make):
+    "Smaller batches for a person's own few images, as the command has them; a known set as it says"
+    for n, bs in ((40, 8), (10, 8), (4, 2)):
+        chosen = table.iloc[[*range(n//2), *range(20, 20+n//2)]]
+        dls = make(files=chosen.file, labels=chosen.label, valid_pct=0.4 if n == 4 else 0.2, presize=16, resize=16,
+                   device='cpu')
+        assert dls.bs == min(bs, dls.train.n) and len(dls.train) >= 1
+        x, _ = dls.one_batch()
+        assert len(x) == dls.bs
+    assert make(small, 16, 16, device='cpu').bs == 8 and make('digits', 16, 16, device='cpu').bs == 64
+    with pytest.raises(CourseError, match='bs=128 does not fit'): make(small, 16, 16, bs=128, device='cpu')
 
 
 # -- folders: used, or named
@@ -519,6 +663,7 @@ def test_no_training_batch_of_one_image_left_over(small, n, bs):
         assert [len(y) for _, y in dls.train] == [bs]*(n//bs) and [len(y) for _, y in dls.valid][-1] == 2 - (bs == 1)
 
 
+@a_class_of_one
 def test_one_validation_image(small, own_cache):
     images = image_files(small)
     images = image_files(files=images.train[:2]+images.train[-1:], labels=['3', '3', '7'], valid=[0, 1, 0])
@@ -710,6 +855,7 @@ def test_images_in_any_folder(small):
 
 # -- a folder without val/
 
+@a_class_of_one
 def test_a_share_of_each_class_is_held_out(unsplit):
     "The same one each time; nothing is moved, and a class of one image stays for training"
     images = image_files(unsplit, valid_pct=0.2)
@@ -723,6 +869,7 @@ def test_a_share_of_each_class_is_held_out(unsplit):
     assert len(fewer.items) == 15 and fewer.split == images.split
 
 
+@a_class_of_one
 def test_batches_of_a_divided_folder(unsplit, own_cache):
     from resnet_course.fast import fast_data
     for dls in (get_data(unsplit, 16, 16, bs=4, valid_pct=0.2, workers=0, device='cpu'),
@@ -744,11 +891,13 @@ def test_a_folder_that_cannot_be_divided(unsplit, make, pct, says):
     assert says.format(s=unsplit) in str(e.value)
 
 
+@a_class_of_one
 def test_train_may_be_a_class(unsplit):
     (unsplit/'9').rename(unsplit/'train')
     assert image_files(unsplit, valid_pct=0.2).classes == ['3', '7', 'train']
 
 
+@a_class_of_one
 def test_divided_once(small, unsplit):
     with pytest.raises(CourseError, match='of its own'): image_files(small, valid_pct=0.2)
     with pytest.raises(CourseError, match='of its own'): image_files('digits', valid_pct=0.2)

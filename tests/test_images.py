@@ -14,7 +14,9 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from resnet_course import CourseError, images
-from resnet_course.images import RGBImage, find_broken, image_fault
+from resnet_course.images import FORMATS, RGBImage, find_broken, image_fault
+from resnet_course.model_files import load_model
+from resnet_course.serve import classify
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -424,3 +426,17 @@ def test_heic_where_its_package_is(tmp_path):
     stored = heif.from_pillow(TURNED[6](UPRIGHT))
     stored.save(tmp_path/'a.heic', exif=exif(6).tobytes(), quality=-1)
     assert np.abs(seen(tmp_path/'a.heic').astype(int)-np.asarray(UPRIGHT)).max() < 9
+
+
+@pytest.mark.parametrize('brand', ['heic', 'heix', 'heim', 'hevc', 'hevx', 'mif1', 'msf1'])
+def test_heic_without_its_package_names_it(command, done, tmp_path, brand):
+    "Whatever the file is called, and where there is no name"
+    if 'HEIF' in FORMATS: pytest.skip('pillow-heif is installed')
+    data = b'\0\0\0\x18ftyp'+brand.encode()+b'\0\0\0\0mif1'+bytes(300)
+    for name in ('a.heic', 'a.jpg', 'a'):
+        (tmp_path/name).write_bytes(data)
+        assert image_fault(tmp_path/name) == 'needs the package pillow-heif'
+    assert image_fault(data) == 'needs the package pillow-heif'
+    assert 'pillow-heif' in command('predict', done.folder/'model.safetensors', tmp_path/'a.jpg')[2]
+    assert 'pillow-heif' in classify(*load_model(done.folder/'model.safetensors'), data)['error']
+    assert image_fault(data.replace(b'ftyp', b'ftyq')).startswith('no image of a known format')

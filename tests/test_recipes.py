@@ -346,6 +346,34 @@ def test_weights_that_do_not_fit(done, images, tmp_path, wrong, says):
     assert one_line(e) and not (tmp_path/'run').exists()
 
 
+def test_weights_bring_the_options_of_their_net(done, images, tmp_path):
+    "In Python too: a recipe that says nothing of the width has that of the file"
+    file = str(done.folder/'model.safetensors')
+    run = fit(replace(TINY, net_options={'layers': [1, 1, 1, 1]}, weights=file, lr=1e-9), images, tmp_path/'run')
+    assert run.recipe.net_options == TINY.net_options
+
+
+def test_a_run_of_network_in_network_begins_with_another(images, small, tmp_path):
+    "Its last block hangs on the number of classes, all of it, and begins anew"
+    nin = replace(TINY, net='nin', net_options={}, sizes=(64,), presize=64, lr=1e-9)
+    first = fit(nin, images, tmp_path/'first')
+    for split in ('train', 'val'): shutil.copytree(small/split/'3', small/split/'4')
+    run = fit(replace(nin, weights=str(first.folder/'model.safetensors')), small, tmp_path/'run')
+    was, now = first.model.state_dict(), run.model.state_dict()
+    assert all(torch.allclose(was[k], now[k], atol=1e-4) for k in was if 'weight' in k and not k.startswith('head'))
+    assert next(run.model.head.parameters()).shape[0] == 3
+
+
+def test_python_trains_on_what_it_divides(unsplit, tmp_path):
+    "What `image_files` takes, `train` takes"
+    shutil.rmtree(unsplit/'9')
+    run = fit(TINY, unsplit, tmp_path/'run', valid_pct=0.2, groups=r'^\d+')
+    assert read_config(run.folder)['split'] == {'valid_pct': 0.2, 'seed': 0, 'groups': r'^\d+'}
+    files = sorted(unsplit.glob('*/*.png'))
+    run = fit(TINY, None, tmp_path/'list', files=files, labels=[f.parent.name for f in files], valid_pct=0.4)
+    assert run.classes == ['3', '7'] and read_config(run.folder)['data'] == 'list'
+
+
 @pytest.mark.slow
 def test_weights_that_saw_other_images(images, tmp_path):
     "They learned with one normalisation, and the net sees another: never in silence"
@@ -451,7 +479,8 @@ def test_resume_with_other_images(own_cache, images, small, done, tmp_path):
      'bs=25 is more than the 24 training images'),
     (lambda images, tmp, done: fit(replace(TINY, precision='fp16'), images, tmp/'run'), 'precision=fp16 needs a GPU'),
     (lambda images, tmp, done: fit(TINY, images, tmp/'run', device='tpu'), 'device=tpu is unknown'),
-    (lambda images, tmp, done: fit(replace(TINY, lr=1e30), images, tmp/'run'), 'smaller rate than lr=1e')])
+    (lambda images, tmp, done: fit(replace(TINY, lr=1e30), images, tmp/'run'),
+     'smaller rate than lr=1e.*, in another folder')])
 def test_library_messages_name_arguments(images, tmp_path, done, call, says):
     with pytest.raises(CourseError, match=says) as e: call(images, tmp_path, done)
     assert one_line(e) and '--' not in str(e.value)

@@ -1,5 +1,6 @@
 "Weights in, weights out: every named net and its twin, files of any kind, what is refused before a tensor is copied"
 import copy
+import pickle
 import random
 import sys
 from functools import partial
@@ -22,9 +23,11 @@ from resnet_course.predict import predict
 from resnet_course.resblock import conv_shortcut
 from resnet_course.resnet import ResNet, conv_stem
 from resnet_course.weights import (
-    Weights, body_head, find_weights, forward_features, load_weights, reset_head, state_like)
+    Weights, body_head, find_weights, forward_features, head_tensors, load_weights, reset_head, restate, state_like)
 
 NAMED = [*PARAMETERS, 'torchvision resnet18', 'torchvision resnet50']
+DAILY = {'resnet18', 'nin', 'googlenet', 'mobilenet_v2', 'squeezenet1_0', 'resnetv2_50'}
+BY_DAY = [n if n in DAILY else slow(n) for n in MODELS]
 QUICK = {'resnet18', 'squeezenet1_0', 'mobilenet_v2', 'seresnet50', 'resnetv2_50', 'efficientnet_lite0'}
 TINY = dict(layers=[1, 1, 1, 1], width=8)
 
@@ -155,22 +158,154 @@ def test_a_faulty_dict_is_one_line_and_changes_nothing(fault):
 
 def test_names_of_a_library_in_a_wrong_place():
     with torch.device('meta'): theirs = torchvision.models.resnet18().state_dict()
-    with pytest.raises(CourseError, match=r'conv1.weight is \(64, 3, 7, 7\).*stem.0.0.weight.*\(32, 3, 3, 3\)'):
+    with pytest.raises(CourseError, match=r'conv1.weight is \(64, 3, 7, 7\).*stem.0.0.weight.*\(32, 3, 3, 3\)') as e:
         load_weights(create_model('resnet18'), theirs)
+    assert 'stem=conv_stem, shortcut=conv_shortcut' in str(e.value)
+
+
+@pytest.mark.parametrize('fault', ['missing', 'the last missing', 'extra'])
+def test_a_file_of_ours_with_a_tensor_too_few_or_too_many(fault, tmp_path):
+    "A .safetensors file keeps no order, but these names are known"
+    make, says = FAULTS[fault]
+    save_file(make(small().state_dict()), tmp_path/'w.safetensors')
+    with pytest.raises(CourseError, match=says): load_weights(small(), tmp_path/'w.safetensors')
+
+
+def test_a_run_folder_is_no_file_of_weights(done, tmp_path, monkeypatch):
+    monkeypatch.chdir(done.folder.parent)
+    for use in (lambda f: load_weights(small(), f), lambda f: create_model('resnet18', weights=f)):
+        for folder in (done.folder, str(done.folder), done.folder.name):
+            with pytest.raises(CourseError, match=r'is a folder; give a file in it, as model\.safetensors'): use(folder)
+
+
+# A net says more than its tensors
+
+def every(kind, change):
+    def make(net):
+        for m in net.modules():
+            if isinstance(m, kind): change(m)
+        return net
+    return make
+
+
+def swapped_strides(net):
+    "The first of two convolutions strides in place of the second"
+    block = net.group2[0].convs
+    a, b = (next(m for m in part.modules() if isinstance(m, nn.Conv2d)) for part in block)
+    a.stride, b.stride = b.stride, a.stride
+    return net
+
+
+def other_pool(net):
+    for parent in list(net.modules()):
+        for name, m in parent.named_children():
+            if isinstance(m, nn.MaxPool2d): setattr(parent, name, nn.AvgPool2d(m.kernel_size, m.stride, m.padding))
+    return net
+
+
+def set_to(**values): return lambda m: [setattr(m, k, v) for k, v in values.items()]
+
+
+OTHERS = {
+    'epsilon': every(nn.BatchNorm2d, set_to(eps=1e-3)), 'strides': swapped_strides, 'pooling': other_pool,
+    'padding': every(nn.Conv2d, set_to(padding_mode='reflect')),
+    'activation': every(nn.ReLU, set_to(forward=nn.functional.gelu)),
+    'normalisation': lambda net: restate(net, (.5,)*3, (.5,)*3)}
+
+
+@pytest.mark.parametrize('n_out', [10, 7])
+@pytest.mark.parametrize('how', OTHERS)
+def test_a_net_that_differs_where_no_tensor_tells(how, n_out):
+    "Refused both ways, fresh or trained; its state dict alone says nothing of it"
+    for make in (small, lambda *args: shaken(small(*args))):
+        theirs, ours = OTHERS[how](make(n_out)), shaken(small())
+        before, way = states(ours), states(theirs)
+        for use in (load_weights, state_like, lambda ours, net: load_weights(ours, Weights('ResNet', net))):
+            with pytest.raises(CourseError, match='says something else with the same numbers') as e: use(ours, theirs)
+            assert '\n' not in str(e.value) and str(e.value).count(';') == 1 and len(str(e.value)) < 400
+            assert same(states(ours), before) and same(states(theirs), way)
+        load_weights(ours, theirs.state_dict())
+
+
+@pytest.mark.parametrize('name, theirs', [
+    ('efficientnet_lite0', 'efficientnet_lite0'), slow('resnet50', 'resnet50c'),
+    slow('seresnet50', 'legacy_seresnet50')])
+def test_timm_nets_that_are_nearly_ours(name, theirs):
+    with pytest.raises(CourseError, match='says something else'): create_model(name, weights=timm.create_model(theirs))
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda net: net, nn.DataParallel, lambda net: net.half(), lambda net: net.train(),
+    lambda net: net.to(memory_format=torch.channels_last), torch.compile])
+def test_a_net_that_is_ours_however_it_is_wrapped(wrap):
+    source = timm.create_model('resnet18d', num_classes=7)
+    before, wrapped = states(source), wrap(source)
+    rng, training = torch.get_rng_state(), wrapped.training
+    ours = create_model('resnet18', weights=wrapped)
+    assert [p.shape[0] for p in ours.head.parameters()] == [7, 7] and wrapped.training == training
+    torch.set_rng_state(rng)
+    assert load_weights(create_model('resnet18', 5), wrapped) == ['fc.weight', 'fc.bias']
+    assert all(torch.equal(a, b.to(a.dtype)) for a, b in zip(states(wrapped).values(), before.values(), strict=True))
+
+
+def test_comparing_draws_no_random_numbers():
+    ours, theirs = small(), small()
+    rng = torch.get_rng_state()
+    load_weights(ours, theirs)
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_a_net_that_cannot_be_run_is_told_so():
+    class Odd(ResNet):
+        def forward(self, x): raise RuntimeError('needs a friend')
+    odd = Odd(10, **TINY)
+    with pytest.raises(CourseError, match=r'cannot be compared.*state dict alone'): load_weights(small(), odd)
+    assert load_weights(small(), odd.state_dict()) == []
+
+
+@torch.no_grad()
+def test_a_net_keeps_the_normalisation_it_learned_with():
+    source = shaken(create_model('resnet18', 4, width=8, stats=[[.5]*3, [.25]*3]))
+    ours, x = create_model('resnet18', weights=source, width=8).eval(), torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours(x), source(x)) and ours.stem.stats == source.stem.stats
+    with pytest.raises(CourseError, match='normalisation'): load_weights(create_model('resnet18', 4, width=8), source)
+
+
+# A head that is more than a layer
+
+@pytest.mark.parametrize('name', BY_DAY)
+def test_another_head_of_each_net(name):
+    "What hangs on the number of classes is left as it was, and nothing else"
+    source, ours = create_model(name, 3), create_model(name, 5)
+    before, head = states(ours), head_tensors(ours)
+    with without_numbers(): want = create_model(name, 3).state_dict()
+    assert set(head) >= {k for k, t in before.items() if t.shape != want[k].shape}
+    assert load_weights(ours, source) == head
+    after = states(ours)
+    assert all(torch.equal(after[k], before[k] if k in head else t) for k, t in source.state_dict().items())
+    assert load_weights(other := create_model(name, 3), source) == [] and same(states(other), states(source))
 
 
 class Code:
     def __reduce__(self): return (print, ('this ran',))
 
 
+@pytest.mark.filterwarnings('ignore:.*torch.jit')
 @pytest.mark.parametrize('write, says', [
     (lambda f: torch.save(small(), f), 'more than tensors'),
     (lambda f: torch.save({'a': Code()}, f), 'more than tensors'),
+    (lambda f: f.write_bytes(pickle.dumps({'a': Code()}, 0)), 'more than tensors'),
+    (lambda f: f.write_bytes(pickle.dumps({'a': Code()})), 'more than tensors'),
+    (lambda f: f.write_bytes(pickle.dumps(small().state_dict())), 'more than tensors'),
+    (lambda f: torch.jit.save(torch.jit.trace(small().eval(), torch.zeros(1, 3, 32, 32)), f), 'more than tensors'),
+    (lambda f: f.write_text('version https://git-lfs.github.com/spec/v1'), 'cut short'),
+    (lambda f: torch.save(small().state_dict(), f, _use_new_zipfile_serialization=False) or
+     f.write_bytes(f.read_bytes()[:-5000]), 'cut short'),
     (lambda f: torch.save(small().state_dict(), f) or f.write_bytes(f.read_bytes()[:-5000]), 'cut short'),
     (lambda f: f.write_bytes(b'no'), 'cut short'),
     (lambda f: f.write_bytes(b''), 'cut short'),
     (lambda f: None, 'is no file'),
-    (lambda f: f.mkdir(), 'is no file')])
+    (lambda f: f.mkdir(), 'is a folder; give a file in it')])
 @pytest.mark.parametrize('kind', ['pth', 'safetensors'])
 def test_files_with_code_and_broken_files(kind, write, says, tmp_path, capsys):
     file, ours = tmp_path/f'weights.{kind}', small()
@@ -339,8 +474,6 @@ def test_a_spec_needs_classes_that_fit():
 
 # Parts of a net
 
-DAILY = {'resnet18', 'nin', 'googlenet', 'mobilenet_v2', 'squeezenet1_0', 'resnetv2_50'}
-BY_DAY = [n if n in DAILY else slow(n) for n in MODELS]
 
 
 @torch.no_grad()
