@@ -143,8 +143,8 @@ def _next_step(run, config):
     "What to try after this run, in lines"
     yield f"next: resnet-course predict {typed(run.folder/'model.safetensors')} IMAGE"
     sizes,data,split = run.recipe.sizes,config['data'],config['split']
-    kept = ('recipe','arch','layers','expansion','width','weights','presize','bs','lr','validate','precision','device',
-            'workers','skip_broken','size','progressive')
+    kept = ('recipe','arch','layers','expansion','width','weights','presize','bs','lr','validate','precision','seed',
+            'device','workers','skip_broken','size','progressive')
     told = {k: ','.join(map(str, v)) if isinstance(v, list) else v for k,v in config['options'].items() if k in kept}
     again = f"{_launch()} train --data {typed(data)}" + (split_flags(split) if split else '')
     again += ''.join(f" --{k.replace('_','-')}" + ('' if v is True else f' {typed(str(v))}') for k,v in told.items())

@@ -20,7 +20,7 @@ from .cache import (  # noqa: F401
     CachedDL, cache_file, cache_folder, cached_images, open_cache, remove_cache)
 from .callbacks import CudaGraph, DeviceLoss, DeviceMetric, DeviceSmoothLoss, PlainTensors
 from .crops import BatchRandomResizedCrop, NormalizeBytes, crop_cpu, crop_gpu, fast_tfms, random_boxes
-from .data import as_known, get_data, image_files, usable_images
+from .data import as_known, get_data, wanted_images
 from .step import (  # noqa: F401
     FewPlacesConv2d, fused_adam, fused_sgd, keep_memory, matmul_conv2d, matmul_convs)
 from .train import get_learner
@@ -62,7 +62,7 @@ def fast_data(
     **kwargs, # Passed on to `image_files`: `files`, `labels`, `valid`, `valid_pct`, `seed`, `groups`, `skip`
 ) -> DataLoaders: # As from `get_data`, but faster
     "`get_data` from decoded images in memory: a crop and a flip for each image, and the middle square in validation"
-    images = usable_images(source, True, **kwargs) if skip_broken else image_files(source, **kwargs)
+    images = wanted_images(source, skip_broken, **kwargs)
     presize,resize,bs,mirror = as_known(images, presize, resize, bs, mirror)
     store = open_cache(images, presize, progress)
     plain = get_data(images, presize, resize, bs, mirror=mirror, workers=0, device=device)

@@ -6,7 +6,7 @@
 __all__ = ['open_run', 'fit_and_write']
 
 # %% ../nbs/91_run.ipynb #v055
-import json, time
+import json, os, time
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, fields, replace
@@ -28,9 +28,9 @@ from .plots import plot_confusion, plot_curves, png_bytes
 from .recipe import Recipe, fill_recipe, read_recipe
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
-from resnet_course.run_folder import (
-    FILES, check_apart, check_free, image_fingerprint, load_checkpoint, new_folder, read_config, recipe_entries,
-    write_config)
+from .run_folder import (
+    FILES, check_apart, check_free, load_checkpoint, look_at_images, new_folder, read_config, read_trained,
+    recipe_entries, write_config, write_trained)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast
 from .weight_files import find_weights, weights_options
@@ -91,10 +91,31 @@ def _check_same(asked, was, out):
                               "leave it out, or take another folder")
 
 # %% ../nbs/91_run.ipynb #b1b4e4cf
-def _fingerprint(images, progress):
-    "`image_fingerprint`, computed by one process of each machine"
-    found = gather(everywhere(silent if local_place()[0] else image_fingerprint, images, progress))
+def _look_at(images, progress):
+    "`look_at_images`, computed by one process of each machine"
+    found = gather(everywhere(silent if local_place()[0] else look_at_images, images, progress))
     return found[rank()-local_place()[0]] if several() else found[0]
+
+# %% ../nbs/91_run.ipynb #tra1ned4
+def _copies(images, known, weights):
+    "Lines about what would make the accuracy too good, or cannot be learned"
+    def name(i):
+        item = images.name(i)
+        return printable(item.relative_to(images.root) if images.root else item)
+    n,first = len(images.train),{}
+    for i,which in enumerate(known): first.setdefault(which, i)
+    both = [i for i in range(n, len(known)) if first[known[i]]<n]
+    if both:
+        yield (f"{len(both)} of {len(known)-n} held-out images are copies of training images, so the accuracy is too "
+               f"good, e.g. {name(both[0])} of {name(first[known[both[0]]])}: keep one of them, or both in a group")
+    two = [i for i,which in enumerate(known) if images.labels[first[which]]!=images.labels[i]]
+    if two:
+        yield (f"{len(two)} image{'s are' if two[1:] else ' is'} in two classes, e.g. {name(two[0])} and "
+               f"{name(first[known[two[0]]])}: keep one of them")
+    trained = read_trained(weights) if os.path.isfile(weights) else None
+    if seen := sum(which in trained for which in known[n:]) if trained else 0:
+        yield (f"{seen} of {len(known)-n} held-out images were trained on by the net that this run begins with, so the "
+               "accuracy is too good: hold out what that run held out")
 
 # %% ../nbs/91_run.ipynb #c1b05bd0
 def _check_ranks(recipe, images, found, device):
@@ -110,13 +131,14 @@ def _hold(held, folder):
     "Hold the folder for as long as `held`, an `ExitStack`, is open"
     held.enter_context(hold_folder(folder))
 
-def _take_folder(held, name, out, config):
+def _take_folder(held, name, out, config, trained):
     "Make the folder of a new run, hold it, and write what the run is started with"
     folder = new_folder(name) if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _hold(held, folder)
     check_free(folder)  # somebody may have been quicker
     write_config(folder, config)
+    write_trained(folder, trained)
     return folder
 
 # %% ../nbs/91_run.ipynb #79b5de9d
@@ -135,9 +157,11 @@ def _run_images(recipe, data, folder, config, report, progress):
                           f"but had {config['counts']} in {len(config['classes'])}"
                           f"{f', of which {other[0][:40]!r} is not in both' if other else ''}; "
                           "a resumed run needs the same data")
-    if not local_place()[0] and image_fingerprint(images, progress)!=config['images']:
+    found,known = (config['images'],[]) if local_place()[0] else look_at_images(images, progress)
+    if found!=config['images']:
         raise CourseError(f"the images of {images.dataset.name} are not those of {folder}: names, classes, contents or "
                           "split differ; a resumed run needs the same data")
+    if is_first(): write_trained(folder, known[:len(images.train)])
     return images
 
 # %% ../nbs/91_run.ipynb #548db59b
@@ -160,8 +184,9 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
     if several() and isinstance(data, (str,Path)): in_turns(find_data, data)  # one of them may have to download it
     recipe,images = everywhere(_begin, recipe, data, device, skip_broken, report, progress)
     on_first(check_apart, 'runs' if out is None else out, images)
-    found = _fingerprint(images, progress)
+    found,known = _look_at(images, progress)
     _check_ranks(recipe, images, found, device)
+    for line in _copies(images, known, recipe.weights): report(line)
     config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
               'counts': images.counts, 'images': found, 'split': images.split,
               'skip_broken': skip_broken, 'device': device, 'precision': precision_of(recipe, device),
@@ -170,7 +195,7 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
     config = gather(config)[0]
     dls = in_turns(make_data, recipe, images, device, workers, progress)
     with ExitStack() as held:
-        folder = on_first(_take_folder, held, images.dataset.name, out, config)
+        folder = on_first(_take_folder, held, images.dataset.name, out, config, known[:len(images.train)])
         yield folder, config, None, images, dls
 
 # %% ../nbs/91_run.ipynb #8e291e84

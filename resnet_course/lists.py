@@ -20,7 +20,7 @@ from .shards import shard_files
 def _check_share(valid_pct):
     "Refuse what is no share"
     if isinstance(valid_pct, (str,bool)) or not 0<valid_pct<1:
-        raise CourseError(f"valid_pct={valid_pct} is no share between 0 and 1; take e.g. 0.2")
+        raise CourseError(f"valid_pct={valid_pct!r} is no share between 0 and 1; take e.g. 0.2")
 
 def _held_out(labels, valid_pct, seed):
     "A truth value for each label: about `valid_pct` of each class, and never all of it"
@@ -71,6 +71,7 @@ def _check_lists(items, labels, valid):
         if not (isinstance(v, (bool,int)) and v in (0,1)):
             raise CourseError(f"valid has {v!r}, which is no truth value; give True or False for each image")
 
+# %% ../nbs/95_files.ipynb #0wice002
 def _which(items):
     "What each image of a list is known by: a file may have several names, an object in memory is what it is"
     def known_by(item):

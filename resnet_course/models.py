@@ -128,7 +128,7 @@ def _trained(name, weights, options, n_out):
 def create_model(
     name:str, # One of `list_models()`, e.g. `'resnet50'` or `'mobilenet_v2'`, or `'ResNet'` with its `layers`
     n_out:int|None=None, # Classes; `None`: those of the weights, or 1,000
-    weights=None, # Name of trained weights, a file, a state dict or `Weights`; as in `load_weights`
+    weights=None, # Name of trained weights, a file, a state dict, a net or `Weights`; as in `load_weights`
     **options, # What the net takes besides, e.g. `n_in=1`; see `model_options`
 ) -> nn.Module:
     "Any net of the course by its name, with random weights or with trained ones"

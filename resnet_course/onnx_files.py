@@ -20,7 +20,7 @@ from .efficientnet import SameConv2d
 from .errors import CourseError, printable
 from .extras import from_extra
 from .files import write_whole
-from .folders import class_images, has_part, images_in
+from .folders import class_images, has_part, images_in, left_out_line
 from .images import find_broken
 from .model_files import SPEC, load_model
 from .predict import predict_many
@@ -198,7 +198,7 @@ def calibration_images(
     elif has_part(root, 'train'): files = list(chain(*class_images(root/'train').values()))  # in shards
     else: files = images_in(root)
     files = [files[i*len(files)//min(n, len(files))] for i in range(min(n, len(files)))]
-    if faults := find_broken(files): report(f"{len(faults)} of {len(files)} images cannot be read and are left out")
+    if faults := find_broken(files): report(left_out_line(faults, len(files)-len(faults)))
     if len(files)==len(faults): raise CourseError(f"{printable(root)} holds no images; give a folder that does")
     return [f for f in files if f not in faults]
 

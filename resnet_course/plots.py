@@ -18,10 +18,11 @@ from .errors import printable
 # %% ../nbs/91_run.ipynb #c041
 def png_bytes(
     fig:Figure, # Figure
+    title:str='', # Kept in the file, where nobody sees it
 ) -> bytes: # A PNG file, 120 dots an inch
     "A figure as it goes into a file"
     buffer = io.BytesIO()
-    fig.savefig(buffer, format='png', dpi=120)
+    fig.savefig(buffer, format='png', dpi=120, metadata={'Title': title} if title else None)
     return buffer.getvalue()
 
 # %% ../nbs/91_run.ipynb #c042

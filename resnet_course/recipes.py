@@ -9,7 +9,7 @@ __all__ = ['train', 'OPTIMISERS', 'make_net', 'CHOICES', 'Recipe', 'RECIPES', 'r
 import time
 from .build import make_learner, make_net
 from .choices import CHOICES, OPTIMISERS  # noqa: F401  passed on
-from .data import image_files
+from .data import wanted_images
 from .distributed import everywhere, gather, is_first, join, peer_faults, silent, take_device
 from .fitting import fit_and_write, open_run
 from .limits import check_limit
@@ -53,6 +53,6 @@ def train(
     with peer_faults():
         join()
         device = everywhere(lambda: take_device(pick_device(device)))
-        if kwargs: data = everywhere(image_files, data, report=report, **kwargs)
+        if kwargs: data = everywhere(wanted_images, data, report=report, **kwargs)
         started = open_run(recipe, data, out, resume, report, device, workers, skip_broken, progress, about or {})
         return _trained(started, device, report, progress, began)

@@ -127,6 +127,7 @@ def _has_code(path):
         with path.open('rb') as f: return any(op.name in ('GLOBAL','STACK_GLOBAL') for op,*_ in pickletools.genops(f))
     except Exception: return False  # neither
 
+# %% ../nbs/98_models.ipynb #0c0de002
 def _read(path):
     "The state dict in a file; nothing in it is run"
     path = Path(path).expanduser()

@@ -75,7 +75,7 @@ def load_weights(
     weights, # A `.safetensors` or `.pth` file, a state dict, a net, or `Weights`; of the same net, under any names
     what:str|None=None, # What messages call them; `None`: the file
 ) -> list: # Names in `weights` that were left out: a head for other classes, heads that the net lacks
-    "Copy another net's tensors into `model` by their order, if all of them fit; otherwise change nothing"
+    "Copy tensors into `model` by their order, if all fit; a net is also run beside ours, which a state dict can't be"
     ours = model.state_dict()
     if any(t.is_meta for t in ours.values()):
         raise CourseError("the net is on the meta device, where tensors hold no numbers; make it on a real device")
@@ -138,6 +138,7 @@ def _check_twin(model, net, pairs, what):
     ours,theirs,other_head,(n,m) = _same_numbers(model, net, pairs, what)
     layers = [name.rpartition('.')[0] for name in next((a,b) for a,b in pairs.items() if a in head_tensors(ours))]
     x = torch.rand(1, n if n==m else 1, 64, 78, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([x, 100*x])  # some activations differ for large numbers alone
     restates = [getattr(getattr(net, 'stem', None), 'restate', None) for net in (ours,theirs)]
     seen = x if not restates[0] or restates[1] else restates[0](x)  # what another library is given
     try: found = [_answers(*each) for each in ((ours, layers[0], x.expand(-1, n, -1, -1)),
@@ -147,7 +148,7 @@ def _check_twin(model, net, pairs, what):
                           "state dict alone, if it is the same net") from None
     far = max(_far(a, b) for a,b in list(zip(*found, strict=True))[:1 if other_head else 2])
     if not far<1e-5:
-        raise CourseError(f"{what} are of a net that says something else with the same numbers ({far:.1%} off): a "
+        raise CourseError(f"{what} are of a net that says something else with the same numbers ({100*far:.2g}% off): a "
                           "stride, padding, pooling, activation, epsilon or normalisation; give the same net")
 
 # %% ../nbs/18_reuse.ipynb #cdf179ad

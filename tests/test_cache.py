@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import a_class_of_one
 from PIL import Image
 
 from resnet_course import CourseError, cache
@@ -348,7 +349,7 @@ def test_images_in_memory_that_differ_in_their_colours_alone(own_cache):
     red.putpalette([v for i in range(256) for v in (i, 0, 0)])
     blue.putpalette([v for i in range(256) for v in (0, 0, i)])
     kinds = red, blue, of_mode('L'), of_mode('L', (4, 16)), of_mode('HSV'), of_mode('RGB')
-    for pictures in [[im]*4 for im in kinds]:
+    for pictures in [[im.copy() for _ in range(4)] for im in kinds]:  # one alone could not have two classes
         cached = cached_images(image_files(files=pictures, labels=[0, 0, 1, 1], valid=[0, 1, 0, 1]), SIDE)[0]
         assert torch.equal(cached[:], cache._decode(pictures, SIDE)[0])
 
@@ -435,6 +436,7 @@ def test_clean_fetches_nothing(refused, own_cache, tmp_path, monkeypatch, data):
     assert not own_cache.exists() and not (tmp_path/'fastai').exists()
 
 
+@a_class_of_one
 def test_clean_of_a_folder_without_val(command, unsplit, own_cache):
     cached_images(image_files(unsplit, valid_pct=0.2), SIDE)
     assert (unsplit/'.resnet_course').exists()

@@ -215,7 +215,8 @@ def test_real_imagenette():
 
 # -- the terminal
 
-RUN_FILES = {'checkpoint.pt', 'config.json', 'confusion.png', 'curves.png', 'history.csv', 'model.safetensors'}
+RUN_FILES = {'checkpoint.pt', 'config.json', 'confusion.png', 'curves.png', 'history.csv', 'model.safetensors',
+             'trained.txt'}
 full = pytest.param('full', marks=pytest.mark.skipif(not Path('/dev/full').exists(), reason="no /dev/full here"))
 
 
@@ -573,7 +574,7 @@ def test_what_a_run_left_out_its_model_leaves_out(command, refused, spoilt, tmp_
     assert status == 0 and f'val: {n} images' in out
     assert command('train', '--data', tmp_path/'shards', *words[4:], '--out', tmp_path/'s')[0] == 0
     status, out, err = command('export', model, tmp_path/'net.onnx', '--int8', spoilt)
-    assert status == 0 and 'cannot be read and are left out' in err and '8 bits' in out
+    assert status == 0 and re.search(r'left out 3 of \d+ files: album/3/a.png \(no image', err) and '8 bits' in out
 
 
 def test_nothing_but_broken_images(command, refused, done, tmp_path):
@@ -630,6 +631,96 @@ def test_a_model_away_from_its_run(command, done, unsplit, small, tmp_path):
                               (done.folder/'model.safetensors', unsplit, False)):
         status, _, err = command('evaluate', model, data, '--figure', tmp_path/'f.png')
         assert status == 0 and ('nobody knows whether it was trained on these' in err) == told
+
+
+# -- what was trained on is known by its contents, whatever became of the album
+
+def added(album): shutil.copy(next((album.parent/'more').iterdir()), album/'3'/'a0.png')
+def deleted(album): sorted((album/'3').iterdir())[2].unlink()
+def renamed(album):
+    for i, f in enumerate(sorted((album/'3').iterdir())): f.rename(f.with_name(f'{(7*i) % 31:02d}.png'))
+
+
+@pytest.fixture
+def lived_in(tmp_path, digits):
+    "An album of two classes of 20, and some images more"
+    for label in '37':
+        (tmp_path/'album'/label).mkdir(parents=True)
+        for f in sorted((digits/'train'/label).iterdir())[:20]: shutil.copy(f, tmp_path/'album'/label)
+    (tmp_path/'more').mkdir()
+    for f in sorted((digits/'train'/'3').iterdir())[20:30]: shutil.copy(f, tmp_path/'more')
+    return tmp_path/'album'
+
+
+@pytest.mark.parametrize('change', [added, deleted, renamed])
+@pytest.mark.parametrize('moved', [False, True])
+def test_an_album_that_has_changed_is_judged_by_what_was_not_trained_on(command, refused, lived_in, tmp_path, change,
+                                                                       moved):
+    words = ['--valid', 0.2, '--epochs', 1, *SMALL_NET]
+    assert command('train', '--data', lived_in, *words, '--out', tmp_path/'run')[0] == 0
+    trained = {f.read_bytes() for f in image_files(lived_in, valid_pct=0.2).train}
+    change(lived_in)
+    album = lived_in.rename(tmp_path/'elsewhere') if moved else lived_in
+    held = [f.read_bytes() for f in image_files(album, valid_pct=0.2).val]
+    n = sum(b not in trained for b in held)
+    model = tmp_path/'run'/'model.safetensors'
+    status, out, err = command('evaluate', model, album, '--valid', 0.2)
+    assert status == 0 and f'on {n} images' in out, err
+    assert (f'left out {len(held)-n} of {len(held)} images: they were trained on' in out) == (n < len(held))
+    every = [f.read_bytes() for f in album.rglob('*.png')]
+    known = sum(b in trained for b in every)
+    status, out, err = command('evaluate', model, album)
+    assert status == 0 and f'{known} of {len(every)} images were trained on' in err and f'on {len(every)} images' in out
+    os.replace(tmp_path/'run'/'model.safetensors', tmp_path/'m.safetensors')
+    for more in ([], ['--valid', 0.2]):
+        err = command('evaluate', tmp_path/'m.safetensors', album, *more)[2]
+        assert 'nobody knows whether it was trained on these images' in err
+
+
+def test_the_training_part_of_a_divided_set_is_known_too(command, refused, small, tmp_path):
+    assert command('train', '--data', small, '--epochs', 1, *SMALL_NET, '--out', tmp_path/'run')[0] == 0
+    model = tmp_path/'run'/'model.safetensors'
+    assert not command('evaluate', model, small)[2]
+    assert '24 of 24 images were trained on' in command('evaluate', model, small/'train')[2]
+    assert 'were trained on; give others' in refused('evaluate', model, small/'train', '--valid', 0.2)
+    (tmp_path/'run'/'trained.txt').unlink()
+    assert command('train', '--out', tmp_path/'run', '--resume')[0] == 0  # it writes what is missing
+    assert '24 of 24 images were trained on' in command('evaluate', model, small/'train')[2]
+
+
+def test_a_run_says_what_makes_its_accuracy_too_good(command, lived_in, tmp_path):
+    "A copy under another name on the other side, one image in two classes, a start net that has seen what is held out"
+    words = ['train', '--data', lived_in, '--epochs', 1, *SMALL_NET]
+    status, out, _ = command(*words, '--valid', 0.2, '--out', tmp_path/'run')
+    assert status == 0 and 'too good' not in out and 'in two classes' not in out
+    file = tmp_path/'run'/'model.safetensors'
+    was, now = (image_files(lived_in, valid_pct=share) for share in (0.2, 0.5))
+    n = len(set(was.train) & set(now.val))
+    status, out, _ = command(*words, '--valid', 0.5, '--weights', file, '--out', tmp_path/'other')
+    assert status == 0 and f'{n} of {len(now.val)} held-out images were trained on by the net that this' in out
+    status, out, _ = command(*words, '--valid', 0.2, '--weights', file, '--out', tmp_path/'same')
+    assert status == 0 and 'begins with' not in out
+    for f in (lived_in/'3').iterdir(): shutil.copy(f, f.with_name(f'copy of {f.name}'))
+    shutil.copy(was.train[0], lived_in/'7'/'wrong.png')
+    status, out, _ = command(*words, '--valid', 0.2, '--out', tmp_path/'copies')
+    says = r'\d+ of 12 held-out images are copies of training images.* e\.g\. \d/.* of \d/'
+    assert status == 0 and re.search(says, out), out
+    assert re.search(r'\d+ images? (is|are) in two classes, e\.g\. .*wrong\.png', out)
+
+
+def test_a_figure_replaces_figures_of_evaluate_alone(command, refused, done, small, tmp_path):
+    shutil.copytree(done.folder, tmp_path/'run')
+    model = tmp_path/'run'/'model.safetensors'
+    for name in ('curves.png', 'confusion.png'):
+        was = (tmp_path/'run'/name).read_bytes()
+        assert 'not from this command' in refused('evaluate', model, small, '--figure', tmp_path/'run'/name)
+        assert (tmp_path/'run'/name).read_bytes() == was
+    for name in ('notes.txt', 'figure', 'a.jpg'):
+        assert 'is no name of a .png file' in refused('evaluate', model, small, '--figure', tmp_path/name)
+        assert not (tmp_path/name).exists()
+    for _ in range(2):
+        assert command('evaluate', model, small, '--figure', tmp_path/'own.png')[0] == 0
+        assert command('evaluate', model, small)[0] == 0
 
 
 # -- what comes out, what goes in

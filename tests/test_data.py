@@ -27,6 +27,7 @@ from resnet_course.data import (
     DATASETS, RGBImage, digits_path, find_data, find_dataset, get_data, image_files, list_images, usable_images)
 from resnet_course.fast import BatchRandomResizedCrop, fast_data
 from resnet_course.folders import images_in
+from resnet_course.recipes import train
 
 DIGITS = DATASETS['digits']
 
@@ -416,7 +417,7 @@ def test_a_class_without_held_out_images_is_told(small, unsplit, table, command,
     labels, said = [*['a']*20, *['b']*18, 'c', 'd'], []
     put_back(small)
     for images, says in ((partial(image_files, small), "class '7' is held out.*put some of its images in val/"),
-                         (partial(image_files, unsplit, valid_pct=0.2), "class '9' is held out.*a larger share"),
+                         (partial(image_files, unsplit, valid_pct=0.2), "class '9' is held out.*: add images of it$"),
                          (partial(image_files, unsplit, valid_pct=0.2, groups=r'\d+'), "class '9' is held out"),
                          (partial(image_files, files=table.file, labels=labels), "class 'c' and 1 more is held out"),
                          (partial(image_files, files=table.file, labels=labels, valid=[1]*3+[0]*37), "'b' and 2 more"),
@@ -426,14 +427,24 @@ def test_a_class_without_held_out_images_is_told(small, unsplit, table, command,
         assert len(found) == 1
     said = []
     image_files(files=table.file, labels=labels, valid=[i%2 for i in range(38)]+[0, 0], report=said.append)
-    assert said == [("none of class 'c' and 1 more is held out, so nothing measures it: hold out a larger share, or "
-                     "add images of it, not all in one group")]
+    assert said == ["none of class 'c' and 1 more is held out, so nothing measures it: add images of it"]
+    with pytest.warns(UserWarning, match='hold out a larger share, or add images of it, not all in one group'):
+        image_files(files=table.file, labels=labels, valid=[1]*10+[0]*30)
     words = ['--epochs', 1, *SMALL_NET, '--out', tmp_path/'run']
     status, out, err = command('train', '--data', unsplit, '--valid', 0.2, *words)
     assert status == 0 and out.count("none of class '9' is held out") == 1, err
     status, out, err = command('evaluate', tmp_path/'run'/'model.safetensors', unsplit, '--valid', 0.2)
     assert status == 0 and 'nan' not in out.lower() and [line.split() for line in out.splitlines()
                                                          if line.startswith('9')] == [['9', '0', '-']], out
+
+
+@pytest.mark.parametrize('word, near', [('valid_pc', 'valid_pct'), ('lables', 'labels'), ('split', None)])
+def test_a_word_that_nobody_knows(small, tmp_path, word, near):
+    "The function that was called says so, and what was meant"
+    for make in (partial(get_data, small, workers=0), partial(fast_data, small), partial(train, 'fast', small)):
+        with pytest.raises(CourseError, match=f'{word}= is unknown here; '
+                           + (f'did you mean {near}=' if near else 'take files, labels, ')):
+            make(**{word: 0.2})
 
 
 def test_two_parts_with_all_classes_are_told_nothing(small, table, recwarn):
@@ -879,7 +890,7 @@ def test_batches_of_a_divided_folder(unsplit, own_cache):
 
 @pytest.mark.parametrize('make, pct, says', [
     (lambda s: None, 0, 'valid_pct=0 is no share between 0 and 1'), (lambda s: None, 1., 'valid_pct=1.0 is no share'),
-    (lambda s: None, '0.2', 'valid_pct=0.2 is no share'),
+    (lambda s: None, '0.2', "valid_pct='0.2' is no share"),
     (lambda s: None, 0.01, 'of 16 images in 3 classes holds none'),
     (lambda s: (s/'empty').mkdir(), 0.2, "class 'empty' in {s} has no images"),
     (lambda s: (s/'train').mkdir() or (s/'3').rename(s/'train'/'3'), 0.2, "{s} has train/ of its own; leave"),

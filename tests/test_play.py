@@ -344,6 +344,13 @@ def test_sizes_and_receptive_fields(opened):
     seen = torch.autograd.grad(out[0, 0, side//2, side//2], x)[0][0, 0].any(0).sum()
     said = page.inner_text('#play-sizes')
     assert f'The output has {side}x{side} pixels. Each of them sees {seen}x{seen} pixels' in said
+    for typed, taken in (('0', 1), ('12345', 9999), ('', 1)):
+        page.fill('#play-sizes-side', typed)
+        assert f'From 1 to 9999 pixels: taken as {taken}.' in page.inner_text('#play-sizes')
+    for button, end in (('One more layer', 30), ('One less', 1)):
+        for _ in range(31): page.click(f'text={button}')
+        assert page.locator('#play-sizes tbody tr').count() == end
+        assert page.get_by_role('button', name=button).get_attribute('aria-disabled') == 'true'
 
 
 @pytest.mark.parametrize('kind, ni, nf, stride, side', [
@@ -486,6 +493,45 @@ def test_two_nets_side_by_side_and_blocks_that_stay_open(opened):
     assert 'with=resnet50' in page.url
     page.reload()
     assert page.locator('#explorer .net').count() == 2
+    heads = page.locator('#explorer .net > h2, #explorer .net > div dl').evaluate_all('es => es.map(e => e.tagName)')
+    assert heads == ['H2', 'DL', 'H2', 'DL']  # each net's numbers stand below its name
+
+
+@pytest.mark.parametrize('way', ['mouse', 'touch'])
+def test_a_dot_of_the_chart_says_what_it_is(opened, way):
+    page = opened('docs/results').page
+    dot = page.locator('figure.records g').nth(7)
+    assert not dot.locator('.told').first.is_visible()
+    if way == 'mouse': dot.locator('circle').hover(force=True)
+    else: dot.evaluate('e => e.focus()')  # as a tap does
+    shown = page.locator('figure.records .told >> visible=true')
+    assert shown.count() == 2 and ': '.join(shown.all_inner_texts()) == dot.locator('title').text_content()
+    inside = """texts => texts.every(t => { const [a, b] = [t, t.ownerSVGElement].map(e => e.getBoundingClientRect())
+      return a.left >= b.left - 1 && a.right <= b.right + 1 && a.bottom <= b.bottom + 1 })"""
+    assert shown.evaluate_all(inside)
+
+
+def test_names_of_dots_fit_the_chart(opened):
+    page = opened('docs/results').page
+    page.add_style_tag(content='figure.records .told { visibility: visible !important }')
+    long = page.locator('figure.records .told').evaluate_all("""texts => texts.filter(t =>
+      t.getBoundingClientRect().right > t.ownerSVGElement.getBoundingClientRect().right + 1).map(t => t.textContent)""")
+    assert not long
+
+
+def test_labels_of_a_block_stand_clear_of_its_boxes(opened):
+    "Of the largest shapes as well, in the picture and beside no box"
+    page = opened('nbs/06_bottleneck').page
+    for kind in ('plain', 'residual', 'bottleneck'):
+        for field, value in (('kind', kind), ('ni', 2048), ('nf', 2048), ('side', 112), ('stride', 2)):
+            page.select_option(f'#block-{field}', str(value))
+        over = page.evaluate("""() => {
+          const box = e => e.getBoundingClientRect(), svg = document.querySelector('.block-drawing')
+          const boxes = [...svg.querySelectorAll('rect')].map(box), all = box(svg)
+          return [...svg.querySelectorAll('text.small')].filter(t => { const a = box(t)
+            return a.left < all.left || a.right > all.right || boxes.some(b => a.left < b.right && b.left < a.right
+              && a.top + 3 < b.bottom && b.top < a.bottom - 3) }).map(t => t.textContent) }""")
+        assert not over, kind
 
 
 # Guess first
@@ -540,6 +586,11 @@ def test_a_guess_is_kept_and_shown_beside_the_answer(opened):
         page.wait_for_timeout(100)
     assert re.search(r'1 of \d+ chapters read, guesses kept: 1', page.inner_text('#progress'))
     page.click('text=Forget all of it')
+    page.click('#progress h2')  # thought better of it
+    assert '1 of' in page.inner_text('#progress') and page.is_visible('text=Forget all of it')
+    page.click('text=Forget all of it')
+    page.click('text=Sure?')
+    assert page.evaluate("document.activeElement.tagName") == 'H2'  # the button is another one now
     assert '0 of' in page.inner_text('#progress') and page.evaluate('localStorage.length') < 9
     assert page.evaluate("localStorage.getItem('resnet_course')") is None
 
@@ -558,4 +609,8 @@ def test_without_javascript(site, browser):
     page.goto((site/'docs'/'play.html').as_uri())
     assert page.locator('#play-digits img').evaluate('image => image.naturalWidth') > 600
     assert page.locator('text=This plays with JavaScript only').first.is_visible()
+    for name, says in (('explorer', 'Choosing takes JavaScript; the table below'),
+                       ('results', 'Comparing curves takes JavaScript; the tables below')):
+        page.goto((site/'docs'/f'{name}.html').as_uri())
+        assert page.locator(f'text={says}').is_visible() and page.locator('article table').first.is_visible()
     context.close()

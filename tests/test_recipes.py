@@ -162,7 +162,7 @@ def test_what_a_run_gives(done, images, tmp_path):
     assert len(done.history) == 2
     assert done.accuracy == done.history.accuracy.iloc[-1] and done.seconds > 0 and not done.model.training
     assert {f.name for f in done.folder.iterdir()} == {'config.json', 'history.csv', 'curves.png', 'confusion.png',
-                                                       'model.safetensors', 'checkpoint.pt'}
+                                                       'model.safetensors', 'checkpoint.pt', 'trained.txt'}
     pd.testing.assert_frame_equal(pd.read_csv(done.folder/'history.csv'), done.history, check_dtype=False)
     model, spec = load_model(done.folder/'model.safetensors')
     config = read_config(done.folder)
@@ -383,8 +383,9 @@ def test_weights_that_saw_other_images(images, tmp_path):
                /'model.safetensors')
     same = replace(TINY, net='resnet18', net_options=options, weights=file, sizes=(32,))
     assert fit(same, images, tmp_path/'same').recipe.net_options == options
+    assert fit(replace(same, net_options={}), images, tmp_path/'unsaid').recipe.net_options == options
     with pytest.raises(CourseError, match='normalised in another way'):
-        fit(replace(same, net_options={'width': 8}), images, tmp_path/'other')
+        fit(replace(same, net_options={'width': 8, 'stats': [[0.4]*3, [0.5]*3]}), images, tmp_path/'other')
 
 
 def test_weights_are_needed_at_the_start_alone(done, images, tmp_path):

@@ -210,6 +210,7 @@ OTHERS = {
     'epsilon': every(nn.BatchNorm2d, set_to(eps=1e-3)), 'strides': swapped_strides, 'pooling': other_pool,
     'padding': every(nn.Conv2d, set_to(padding_mode='reflect')),
     'activation': every(nn.ReLU, set_to(forward=nn.functional.gelu)),
+    'an activation of large numbers': every(nn.ReLU, set_to(forward=lambda x: x.clamp(0, 60))),
     'normalisation': lambda net: restate(net, (.5,)*3, (.5,)*3)}
 
 
@@ -232,6 +233,14 @@ def test_a_net_that_differs_where_no_tensor_tells(how, n_out):
     slow('seresnet50', 'legacy_seresnet50')])
 def test_timm_nets_that_are_nearly_ours(name, theirs):
     with pytest.raises(CourseError, match='says something else'): create_model(name, weights=timm.create_model(theirs))
+
+
+def test_relu6_of_a_net_that_is_fresh():
+    theirs = torchvision.models.resnet18(weights=None)
+    for m in list(theirs.modules()):
+        if hasattr(m, 'relu'): m.relu = nn.ReLU6()
+    with pytest.raises(CourseError, match=r'says something else .* \([\d.e+]+% off\)'):
+        create_model('resnet18', stem=conv_stem, shortcut=conv_shortcut, weights=theirs)
 
 
 @pytest.mark.parametrize('wrap', [

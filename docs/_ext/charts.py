@@ -7,8 +7,8 @@ from html import escape
 from itertools import groupby
 from statistics import mean, median
 
-WIDE,HIGH = 430,300  # of a panel, pixels
-LEFT,BELOW,TOP = 40,40,30
+WIDE,HIGH = 430,322  # of a panel, pixels
+LEFT,BELOW,TOP = 40,62,30
 
 
 @cache
@@ -76,10 +76,13 @@ def panel(found, key, said, unit, left):
     parts.append(f'<text x="{left+LEFT}" y="14" class="title">{said}</text>')
     for p in sorted(shown, key=lambda p: -p['gpu']):
         at,kind = x(p[key]),'gpu' if p['gpu'] else 'cpu'
-        told = f"{p['name']}: {p['mean']:.1f}%, {p['seeds']} seed{'s'*(p['seeds']>1)}, {p['seconds']:,.0f} s"
+        told = p['name'],f"{p['mean']:.1f}%, {p['seeds']} seed{'s'*(p['seeds']>1)}, {p['seconds']:,.0f} s"
         y1,cy,y2 = (f'{y(p[k]):.1f}' for k in ('high', 'mean', 'low'))
-        parts.append(f'<g class="{kind}"><title>{escape(told)}</title><line x1="{at:.1f}" x2="{at:.1f}" y1="{y1}" '
-                     f'y2="{y2}"/><circle cx="{at:.1f}" cy="{cy}" r="4.5"/></g>')
+        lines = ''.join(f'<text class="told" x="{left+4}" y="{HIGH-20+16*i}">{escape(line[:70])}</text>'
+                        for i, line in enumerate(told))
+        parts.append(f'<g class="{kind}" tabindex="-1"><title>{escape(": ".join(told))}</title>{lines}'
+                     f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y1}" y2="{y2}"/>'
+                     f'<circle cx="{at:.1f}" cy="{cy}" r="4.5"/></g>')
     best = max((p for p in shown if not p['gpu']), key=lambda p: p['mean'])
     end = x(best[key]) > left+WIDE*.6
     parts.append(f'<text x="{x(best[key])+(-9 if end else 9):.1f}" y="{y(best["mean"])-5:.1f}" class="title" '
@@ -104,8 +107,8 @@ def chart(records):
         f'{panel(found, key, said, unit, 0)}</svg>' for key, said, unit in sides)
     return (f'<figure class="records">{drawn}<figcaption><span class="cpu">●</span> on a processor '
             '<span class="gpu">●</span> on a GPU. A dot is the mean, the line through it reaches from the worst seed '
-            'to the best. The laptop recipe was searched on other images: that search is in the tables alone.'
-            '</figcaption></figure>')
+            'to the best. Point at one, or tap it, for its name. The laptop recipe was searched on other images: that '
+            'search is in the tables alone.</figcaption></figure>')
 
 
 def curves(records):
@@ -127,4 +130,5 @@ def curves(records):
 def comparer(records):
     data = json.dumps(curves(records), separators=(',', ':')).replace('<', '\\u003c')
     return (f'<div id="curves" hidden></div><script id="curves-data" type="application/json">{data}</script>'
-            '<script defer src="../_static/curves.js"></script>')
+            '<script defer src="../_static/curves.js"></script>'
+            '<noscript><p>Comparing curves takes JavaScript; the tables below have every run.</p></noscript>')

@@ -90,7 +90,7 @@ def page():
         params,macs,memory = net['widths'][width if width in net['widths'] else '']['sizes'][size]['total']
         rows.append(f'| `{name}` | {params:,} | {macs:,} | {memory:,.1f} |')
     return '\n'.join([
-        '<div id="explorer"></div>',
+        f'<div id="explorer"><p>Choosing takes JavaScript; the table below has all nets at {size} px.</p></div>',
         "<script>document.getElementById('explorer').style.minHeight = '60rem'</script>",  # its place is kept
         f'<script id="explorer-data" type="application/json">{json.dumps(data, separators=(",", ":"))}</script>',
         '<script defer src="../_static/explorer.js"></script>', '',

@@ -36,22 +36,22 @@ const svg = (tag, attributes, ...children) => {
   return element
 }
 function draw({main, way, out}, n, f, first) {
-  const STEP = 62, height = 70 + STEP*main.length + (way ? 46 : 20), middle = 110, far = 285, last = 34 + STEP*main.length
+  const STEP = 62, height = 70 + STEP*main.length + (way ? 46 : 20), middle = 120, far = 295, last = 34 + STEP*main.length
   const line = (...points) => svg('polyline', {points: points.map(p => p.join()).join(' '), class: 'line'})
-  const text = (x, y, words, small) => svg('text', {x, y, class: small ? 'small' : ''}, words)
+  const text = (x, y, words, look = '') => svg('text', {x, y, class: look}, words)
   const box = (x, y, words, look) => svg('g', {}, svg('rect', {x: x - 75, y, width: 150, height: 30, rx: 5, class: look}), text(x, y + 20, words))
-  const parts = [text(middle, 16, `${n} x ${first} x ${first}`, true), line([middle, 22], [middle, last + (way ? 20 : 30)])]
+  const parts = [text(middle, 16, `${n} x ${first} x ${first}`, 'small'), line([middle, 22], [middle, last + (way ? 20 : 30)])]
   if (way) parts.push(line([middle, 28], [far, 28], [far, last + 22], [middle + 14, last + 22]))
   main.forEach(([what, , channels, s], i) => {
     const act = i < main.length - 1 || !way ? ', norm, ReLU' : ', norm', y = 38 + STEP*i
-    parts.push(box(middle, y, what + act, 'conv'), text(middle + 56, y + 46, `${channels} x ${s} x ${s}`, true))
+    parts.push(box(middle, y, what + act, 'conv'), text(middle - 8, y + 46, `${channels} x ${s} x ${s}`, 'small before'))
   })
   const turns = way?.length ? way : way ? [['nothing: as it is']] : []
   turns.forEach(([what], i) => parts.push(box(far, 60 + STEP*i, what === '1x1' ? '1x1, norm' : what, 'way')))
   if (way) parts.push(svg('circle', {cx: middle, cy: last + 22, r: 13, class: 'sum'}), text(middle, last + 28, '+'),
-    line([middle, last + 36], [middle, last + 44]), text(middle, last + 60, `ReLU: ${f} x ${out} x ${out}`, true))
-  else parts.push(text(middle, last + 44, `${f} x ${out} x ${out}`, true))
-  return svg('svg', {viewBox: `0 0 ${way ? 370 : 220} ${height + 10}`, class: 'drawing block-drawing'}, ...parts)
+    line([middle, last + 36], [middle, last + 44]), text(middle, last + 60, `ReLU: ${f} x ${out} x ${out}`, 'small'))
+  else parts.push(text(middle, last + 44, `${f} x ${out} x ${out}`, 'small'))
+  return svg('svg', {viewBox: `0 0 ${way ? 380 : 240} ${height + 10}`, class: 'drawing block-drawing'}, ...parts)
 }
 
 function show() {

@@ -124,7 +124,7 @@ function follow() {
 }
 
 // One net: totals, what its bottlenecks save, its stack
-function view(net, size, chosenWidth, id) {
+function view(net, size, chosenWidth, id, paired) {
   const takes = Object.keys(nets[net].widths)[0] !== '', width = takes ? chosenWidth : ''
   const layers = layersOf(net, width, size), {total, basic} = nets[net].widths[width].sizes[size]
   let blocks = folded(blocksOf(layers))
@@ -141,18 +141,18 @@ function view(net, size, chosenWidth, id) {
     details.addEventListener('toggle', () => { opened[details.open ? 'add' : 'delete'](b.name) })
     return element
   })
-  return {takes, total, element: make('div', {class: 'net'},
+  const title = make('h2', {id: `stack${id}`}, `${net}, from image to answer`)
+  return {takes, total, element: make('div', {class: 'net'}, ...(paired ? [title] : []),
     make('div', {role: 'status'}, make('dl', {class: 'totals'}, fact('total-params', 'parameters', number(total[0])),
       fact('total-macs', 'multiply-adds', number(total[1])), fact('total-memory', 'memory, KB', number(total[2], 1)))),
-    ...(basic && !id ? [saving(total, basic)] : []),
-    make('h2', {id: `stack${id}`}, `${net}, from image to answer`),
+    ...(basic && !paired ? [saving(total, basic)] : []), ...(paired ? [] : [title]),
     make('ol', {class: 'stack'}, make('li', {class: 'image'}, bar(`3x${size}x${size}`, size, 0),
       make('span', {class: 'name'}, 'image'), make('span', {class: 'value'}, `3x${size}x${size}`)), ...rows))}
 }
 
 function show(write) {
   const [net, size, width, other] = ['net', 'size', 'width', 'with'].map(key => document.getElementById(`explorer-${key}`).value)
-  const one = view(net, size, width, ''), two = other && view(other, size, width, '-2')
+  const one = view(net, size, width, '', !!other), two = other && view(other, size, width, '-2', true)
   document.getElementById('explorer-width').disabled = !one.takes && !(two && two.takes)
   const times = (what, i) => `${number(two.total[i]/one.total[i], 2)} times the ${what}`
   output.classList.toggle('two', !!two)
@@ -162,7 +162,7 @@ function show(write) {
   if (write) history.replaceState(null, '', '#' + new URLSearchParams(said))
 }
 
-root.append(make('form', {class: 'controls'}, choice('explorer-net', 'Net', OPTIONS.net, USUAL.net),
+root.replaceChildren(make('form', {class: 'controls'}, choice('explorer-net', 'Net', OPTIONS.net, USUAL.net),
   choice('explorer-size', 'Image, pixels', sizes, USUAL.size), choice('explorer-width', 'Width, channels', widths, USUAL.width),
   choice('explorer-with', 'Beside it', OPTIONS.with, USUAL.with)), problem, output)
 const first = asked()

@@ -75,15 +75,26 @@ function tally() {
   const all = new Map(links.map(a => [a.pathname.split('/').at(-1).replace('.html', ''), a.textContent]))
   const read = [...all.keys()].filter(stem => kept.read[stem]), next = [...all.keys()].find(stem => !kept.read[stem])
   const bar = make('progress', {max: all.size, value: read.length, 'aria-label': 'Chapters that you have read'})
-  const forget = make('button', {type: 'button', class: 'play-button'}, 'Forget all of it')
+  const forget = make('button', {type: 'button', class: 'play-button'}, 'Forget all of it'), title = make('h2', {tabindex: -1}, 'How far you have come')
   const link = next && make('a', {href: `../nbs/${next}.html`}, all.get(next))
+  let sure = false
+  forget.addEventListener('blur', () => {
+    sure = false
+    forget.textContent = 'Forget all of it'
+  })
   forget.addEventListener('click', () => {
+    if (!sure) {
+      sure = true
+      forget.textContent = 'Sure? It cannot be undone'
+      return
+    }
     kept = {guesses: {}, read: {}}
     try { localStorage.removeItem(NAME) } catch { /* then there was nothing */ }
     tally()
     show()
+    progress.querySelector('h2').focus()
   })
-  progress.replaceChildren(make('h2', {}, 'How far you have come'),
+  progress.replaceChildren(title,
     make('p', {role: 'status'}, `${read.length} of ${all.size} chapters read, guesses kept: ${Object.keys(kept.guesses).length}. `
       + 'A button at the end of each chapter marks it. All of it stays in this browser.'), bar,
     make('p', {class: 'play-buttons'}, ...(read.length && link ? ['Next: ', link] : []), forget))

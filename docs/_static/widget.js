@@ -9,7 +9,7 @@ const widget = {
     return element
   },
   number: (n, digits = 0) => n.toLocaleString('en', {maximumFractionDigits: digits, minimumFractionDigits: digits}),
-  percent: p => p > .9995 ? '100%' : p < .001 ? '0%' : p < .1 ? `${(100*p).toFixed(1)}%` : `${Math.round(100*p)}%`,
+  percent: p => p > .9995 ? '>99.9%' : p < .0005 ? '<0.1%' : p < .1 || p > .9 ? `${(100*p).toFixed(1)}%` : `${Math.round(100*p)}%`,
   // From 0 to 1: viridis, which the colour-blind read as well
   colour(v) {
     const stops = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]
