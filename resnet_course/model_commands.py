@@ -17,13 +17,15 @@ from .terminal import complain, listen, say, typed
 def _named_images(words):
     "The images that the words name: files, what lies in folders and shards, and with `-` the lines of standard input"
     from resnet_course.folders import images_in, left_out_line
-    from resnet_course.shards import shard_images
+    from resnet_course.shards import shard_files, shard_images
     files,left_out = [],{}
     given = [names for word in words for names in (filter(None, (line.rstrip('\r\n') for line in listen()))
                                                    if word=='-' else [word])]
     for word in given:
         if os.path.isdir(word): files += images_in(word, left_out)
         elif word.endswith('.tar') and os.path.isfile(word): files += shard_images([Path(word)], left_out)
+        elif Path(word).name in ('train','val') and (tars := shard_files(Path(word))):
+            files += shard_images(tars, left_out)
         else: files.append(word)
     if left_out: complain(f"resnet-course: {left_out_line(left_out, len(files))}")
     return files

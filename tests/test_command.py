@@ -736,7 +736,9 @@ def test_csv_to_standard_output(command, done, small, tmp_path, monkeypatch):
 
 def test_folders_and_shards_may_be_named_on_standard_input(command, done, small, tmp_path, monkeypatch):
     assert command('shard', small, tmp_path/'sh')[0] == 0
-    names = [small/'val', next((tmp_path/'sh').glob('val*.tar')), sorted((small/'train'/'3').iterdir())[0]]
+    names = [small/'val', next((tmp_path/'sh').glob('val*.tar')), sorted((small/'train'/'3').iterdir())[0],
+             tmp_path/'sh'/'train']  # all that are called train-*.tar
     monkeypatch.setattr('sys.stdin', io.StringIO(''.join(f'{n}\n' for n in names)))
     status, out, err = command('predict', done.folder/'model.safetensors', '-')
-    assert status == 0 and len(out.splitlines()) == 8+8+1, err
+    assert status == 0 and len(out.splitlines()) == 8+8+1+24, err
+    assert command('predict', done.folder/'model.safetensors', tmp_path/'sh'/'trai')[0] == 2
