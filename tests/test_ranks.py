@@ -437,3 +437,16 @@ def test_the_benchmark_times_two_processes_and_what_they_say(bench, small, tmp_p
     told, = record['runs']
     assert [told[k] for k in ('case', 'processes', 'threads', 'images')] == ['all-reduce of 10', 2, 1, 3]
     assert len(told['seconds']) == 2 and min(told['seconds']) > 0
+
+
+@pytest.mark.slow
+def test_one_recipe_by_one_and_two_processes(bench, tmp_path):
+    script, run = bench('batchnorm')
+    run('--data', 'digits', '--processes', 1, 2, '--seeds', 3, '--epochs', 1, '--size', 32, '--width', 4,
+        '--json', tmp_path/'batchnorm.json')
+    record = json.loads((tmp_path/'batchnorm.json').read_text())
+    assert [(r['variant'], r['seed']) for r in record['runs']] == [('1 process', 3), ('2 processes', 3)]
+    assert [v['images'] for v in record['variants'].values()] == [64, 32]
+    one, two = ([{k: v for k, v in e.items() if k != 'seconds'} for e in r['history']] for r in record['runs'])
+    assert one != two and all(0.1 < h[-1]['accuracy'] <= 1 for h in (one, two))
+    assert script.parser().parse_args(record['command'].split()[2:]).width == 4
