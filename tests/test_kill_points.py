@@ -76,7 +76,7 @@ def test_killed_at_any_moment(done, images, tmp_path, at_each_moment, monkeypatc
     at_each_moment(copy)
     whole = fit(RECIPE, images, out)
     monkeypatch.undo()
-    assert moments.count('write') == 1+3*len(RECIPE.sizes)+2  # configuration; three files an epoch; two figures
+    assert moments.count('write') == 2+3*len(RECIPE.sizes)+2  # configuration, images; three files an epoch; two figures
     assert len(states) > 3*moments.count('write')  # before each renaming an empty, a half and a whole file
     for state in states.values(): goes_on(state, RECIPE, images, whole)
 

@@ -348,7 +348,7 @@ def test_sizes_and_receptive_fields(opened):
         page.fill('#play-sizes-side', typed)
         assert f'From 1 to 9999 pixels: taken as {taken}.' in page.inner_text('#play-sizes')
     for button, end in (('One more layer', 30), ('One less', 1)):
-        for _ in range(31): page.click(f'text={button}')
+        for _ in range(31): page.get_by_role('button', name=button).evaluate('button => button.click()')
         assert page.locator('#play-sizes tbody tr').count() == end
         assert page.get_by_role('button', name=button).get_attribute('aria-disabled') == 'true'
 
@@ -501,11 +501,12 @@ def test_two_nets_side_by_side_and_blocks_that_stay_open(opened):
 def test_a_dot_of_the_chart_says_what_it_is(opened, way):
     page = opened('docs/results').page
     dot = page.locator('figure.records g').nth(7)
-    assert not dot.locator('.told').first.is_visible()
+    page.mouse.move(1, 1)
+    dot.locator('.told').first.wait_for(state='hidden')
     if way == 'mouse': dot.locator('circle').hover(force=True)
     else: dot.evaluate('e => e.focus()')  # as a tap does
     shown = page.locator('figure.records .told >> visible=true')
-    assert shown.count() == 2 and ': '.join(shown.all_inner_texts()) == dot.locator('title').text_content()
+    assert shown.count() == 2 and ': '.join(shown.all_text_contents()) == dot.locator('title').text_content()
     inside = """texts => texts.every(t => { const [a, b] = [t, t.ownerSVGElement].map(e => e.getBoundingClientRect())
       return a.left >= b.left - 1 && a.right <= b.right + 1 && a.bottom <= b.bottom + 1 })"""
     assert shown.evaluate_all(inside)

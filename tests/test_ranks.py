@@ -246,7 +246,7 @@ def test_one_run_folder_one_report_one_cache(two, images):
     assert len(re.findall('^epoch ', a.out, re.M)) == 3 and not b.out and not a.err+b.err
     assert 'on cpu, 2 processes; run folder' in a.out
     assert {f.name for f in out.iterdir()} == {'config.json', 'checkpoint.pt', 'history.csv', 'model.safetensors',
-                                               'curves.png', 'confusion.png'}
+                                               'curves.png', 'confusion.png', 'trained.txt'}
     assert json.loads((out/'config.json').read_text())['machine']['processes'] == 2
     assert sum(a.gave['made']) == 32 and b.gave['made'] == [], "rank 0 decodes, rank 1 finds it done"
     assert a.gave['mapped'] == b.gave['mapped'] != []

@@ -50,7 +50,8 @@ def results(out):
 
 def test_run_folder(whole):
     assert {f.name for f in whole.iterdir()} == {
-        'config.json', 'history.csv', 'curves.png', 'confusion.png', 'model.safetensors', 'checkpoint.pt'}
+        'config.json', 'history.csv', 'curves.png', 'confusion.png', 'model.safetensors', 'checkpoint.pt',
+        'trained.txt'}
     history = pd.read_csv(whole/'history.csv')
     assert list(history) == ['epoch', 'train_loss', 'valid_loss', 'accuracy', 'seconds', 'lr', 'size']
     assert list(history['epoch']) == [1, 2, 3, 4] and list(history['size']) == [32, 32, 48, 48]

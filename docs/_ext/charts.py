@@ -131,4 +131,4 @@ def comparer(records):
     data = json.dumps(curves(records), separators=(',', ':')).replace('<', '\\u003c')
     return (f'<div id="curves" hidden></div><script id="curves-data" type="application/json">{data}</script>'
             '<script defer src="../_static/curves.js"></script>'
-            '<noscript><p>Comparing curves takes JavaScript; the tables below have every run.</p></noscript>')
+            '<p class="without-script">Comparing curves takes JavaScript; the tables below have every run.</p>')
