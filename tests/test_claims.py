@@ -22,6 +22,7 @@ def texts(nb):
 def page(): return texts(nbformat.read(PAGE, 4))
 
 
+@pytest.mark.slow
 def test_page_is_made_from_the_claims_of_today(page):
     nb = nbformat.read(PAGE, 4)
     NotebookClient(nb, kernel_name='python3', resources={'metadata': {'path': PAGE.parent}}).execute()

@@ -50,6 +50,7 @@ def test_main_job(tmp_path):
     assert config['counts'] == {'train': 1433, 'val': 364} and {'torch', 'fastai', 'python'} <= set(config['versions'])
 
 
+@pytest.mark.slow
 def test_learning_rate_from_the_finder_then_predict(command, small, tmp_path, monkeypatch):
     (tmp_path/'here').mkdir()
     monkeypatch.chdir(tmp_path/'here')
@@ -338,6 +339,7 @@ def odd(small, tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_odd_names_from_training_to_a_table(command, odd, tmp_path):
     "Nothing reaches the terminal that it would obey; hints can be typed; a table has the names' bytes"
     out = tmp_path/'run of $x'
@@ -548,6 +550,7 @@ def spoilt(tmp_path, digits):
     return tmp_path/'album'
 
 
+@pytest.mark.slow
 def test_what_a_run_left_out_its_model_leaves_out(command, refused, spoilt, tmp_path):
     "Trained, evaluated, resumed, moved, in 8 bits and in shards; the lines that are proposed work as they stand"
     run, words = tmp_path/'run', ['--data', spoilt, '--valid', 0.3, *SMALL_NET, '--epochs', 1, '--device', 'cpu']
@@ -601,6 +604,7 @@ def test_shards_beside_train_and_val(command, small):
 
 # -- where a net comes from, and what it knows of itself
 
+@pytest.mark.slow
 def test_a_run_begins_with_another_run_of_any_net(command, refused, small, tmp_path):
     "Name and options are in the file: neither --arch nor --width has to be said again"
     words = ['--data', small, '--size', 32, '--presize', 32, '--bs', 8, '--workers', 0, '--epochs', 1, '--lr', 1e-9]
@@ -652,8 +656,8 @@ def lived_in(tmp_path, digits):
     return tmp_path/'album'
 
 
-@pytest.mark.parametrize('change', [added, deleted, renamed])
-@pytest.mark.parametrize('moved', [False, True])
+@pytest.mark.parametrize('change, moved', [(added, False), *[slow(change, moved) for change, moved in (
+    (added, True), (deleted, False), (deleted, True), (renamed, False), (renamed, True))]])
 def test_an_album_that_has_changed_is_judged_by_what_was_not_trained_on(command, refused, lived_in, tmp_path, change,
                                                                        moved):
     words = ['--valid', 0.2, '--epochs', 1, *SMALL_NET]
@@ -688,6 +692,7 @@ def test_the_training_part_of_a_divided_set_is_known_too(command, refused, small
     assert '24 of 24 images were trained on' in command('evaluate', model, small/'train')[2]
 
 
+@pytest.mark.slow
 def test_a_run_says_what_makes_its_accuracy_too_good(command, lived_in, tmp_path):
     "A copy under another name on the other side, one image in two classes, a start net that has seen what is held out"
     words = ['train', '--data', lived_in, '--epochs', 1, *SMALL_NET]

@@ -19,7 +19,7 @@ import pytest
 import torch
 from fastai.torch_core import set_seed
 from fastai.vision.augment import Flip
-from conftest import SMALL_NET, a_class_of_one
+from conftest import SMALL_NET, a_class_of_one, slow
 from PIL import Image
 
 from resnet_course import CourseError, datasets
@@ -84,6 +84,7 @@ def test_digits_are_never_mirrored(digits, tmp_path, spelled):
         assert mirrors(make(source, 32, 32, bs=8, mirror=True, workers=0, device='cpu'))
 
 
+@pytest.mark.slow
 def test_digits_by_list_from_their_folder_are_not_mirrored(own_cache, table):
     digits = digits_path()
     names = [f'{Path(f).parent.parent.name}/{Path(f).parent.name}/{Path(f).name}' for f in table.file]
@@ -484,7 +485,7 @@ def test_a_side_or_a_batch_that_is_none(small, name, wrong):
         with pytest.raises(CourseError, match=f'{name}=.*; take'): make(small, device='cpu', **{name: wrong})
 
 
-@pytest.mark.parametrize('make', [partial(get_data, workers=0), fast_data])
+@pytest.mark.parametrize('make', [slow(partial(get_data, workers=0)), fast_data])
 def test_a_small_set_fits_a_batch(table, small, own_cache, make):
     "Smaller batches for a person's own few images, as the command has them; a known set as it says"
     for n, bs in ((40, 8), (10, 8), (4, 2)):
@@ -839,6 +840,7 @@ def test_a_home_where_fastai_cannot_keep_its_settings(small, tmp_path, monkeypat
     finally: fastai_cfg.cache_clear()
 
 
+@pytest.mark.slow
 def test_digits_are_whole_or_written_again(own_cache):
     with pytest.raises(CourseError, match='digits is not on this disk'): find_data('digits', download=False)
     assert not own_cache.exists()

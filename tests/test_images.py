@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import slow
 from PIL import EpsImagePlugin, Image
 
 from resnet_course import CourseError, images
@@ -428,7 +429,7 @@ def test_heic_where_its_package_is(tmp_path):
     assert np.abs(seen(tmp_path/'a.heic').astype(int)-np.asarray(UPRIGHT)).max() < 9
 
 
-@pytest.mark.parametrize('brand', ['heic', 'heix', 'heim', 'hevc', 'hevx', 'mif1', 'msf1'])
+@pytest.mark.parametrize('brand', ['heic', *map(slow, ('heix', 'heim', 'hevc', 'hevx', 'mif1', 'msf1'))])
 def test_heic_without_its_package_names_it(command, done, tmp_path, brand):
     "Whatever the file is called, and where there is no name"
     if 'HEIF' in FORMATS: pytest.skip('pillow-heif is installed')

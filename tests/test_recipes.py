@@ -321,6 +321,7 @@ def test_weights_to_start_from(done, images, tmp_path):
         assert torch.allclose(p, q, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_for_other_classes_start_with_a_head_of_their_own(done, small, digits, tmp_path):
     for split in ('train', 'val'): shutil.copytree(digits/split/'1', small/split/'1')
     run = fit(replace(TINY, weights=str(done.folder/'model.safetensors'), lr=1e-9, sizes=(32,), wd=0), small,
@@ -353,6 +354,7 @@ def test_weights_bring_the_options_of_their_net(done, images, tmp_path):
     assert run.recipe.net_options == TINY.net_options
 
 
+@pytest.mark.slow
 def test_a_run_of_network_in_network_begins_with_another(images, small, tmp_path):
     "Its last block hangs on the number of classes, all of it, and begins anew"
     nin = replace(TINY, net='nin', net_options={}, sizes=(64,), presize=64, lr=1e-9)
@@ -388,6 +390,7 @@ def test_weights_that_saw_other_images(images, tmp_path):
         fit(replace(same, net_options={'width': 8, 'stats': [[0.4]*3, [0.5]*3]}), images, tmp_path/'other')
 
 
+@pytest.mark.slow
 def test_weights_are_needed_at_the_start_alone(done, images, tmp_path):
     "A run goes on though the file it started from is gone"
     file = shutil.copy(done.folder/'model.safetensors', tmp_path/'start.safetensors')

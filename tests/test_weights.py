@@ -214,8 +214,8 @@ OTHERS = {
     'normalisation': lambda net: restate(net, (.5,)*3, (.5,)*3)}
 
 
-@pytest.mark.parametrize('n_out', [10, 7])
-@pytest.mark.parametrize('how', OTHERS)
+@pytest.mark.parametrize('n_out', [10, slow(7)])
+@pytest.mark.parametrize('how', [how if how in ('epsilon', 'strides') else slow(how) for how in OTHERS])
 def test_a_net_that_differs_where_no_tensor_tells(how, n_out):
     "Refused both ways, fresh or trained; its state dict alone says nothing of it"
     for make in (small, lambda *args: shaken(small(*args))):
@@ -235,6 +235,7 @@ def test_timm_nets_that_are_nearly_ours(name, theirs):
     with pytest.raises(CourseError, match='says something else'): create_model(name, weights=timm.create_model(theirs))
 
 
+@pytest.mark.slow
 def test_relu6_of_a_net_that_is_fresh():
     theirs = torchvision.models.resnet18(weights=None)
     for m in list(theirs.modules()):
@@ -243,9 +244,9 @@ def test_relu6_of_a_net_that_is_fresh():
         create_model('resnet18', stem=conv_stem, shortcut=conv_shortcut, weights=theirs)
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda net: net, nn.DataParallel, lambda net: net.half(), lambda net: net.train(),
-    lambda net: net.to(memory_format=torch.channels_last), torch.compile])
+@pytest.mark.parametrize('wrap', [nn.DataParallel, *map(slow, (
+    lambda net: net, lambda net: net.half(), lambda net: net.train(),
+    lambda net: net.to(memory_format=torch.channels_last), torch.compile))])
 def test_a_net_that_is_ours_however_it_is_wrapped(wrap):
     source = timm.create_model('resnet18d', num_classes=7)
     before, wrapped = states(source), wrap(source)
@@ -282,7 +283,7 @@ def test_a_net_keeps_the_normalisation_it_learned_with():
 
 # A head that is more than a layer
 
-@pytest.mark.parametrize('name', BY_DAY)
+@pytest.mark.parametrize('name', [n if n == 'nin' else slow(n) for n in MODELS])
 def test_another_head_of_each_net(name):
     "What hangs on the number of classes is left as it was, and nothing else"
     source, ours = create_model(name, 3), create_model(name, 5)
