@@ -506,7 +506,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'resnet_course.onnx_files.to_onnx': ('ship_it.html#to_onnx', 'resnet_course/onnx_files.py')},
             'resnet_course.options': { 'resnet_course.options._blocks': ('command.html#_blocks', 'resnet_course/options.py'),
                                        'resnet_course.options._learning_rate': ('command.html#_learning_rate', 'resnet_course/options.py'),
-                                       'resnet_course.options._own': ('command.html#_own', 'resnet_course/options.py'),
                                        'resnet_course.options._part_options': ('command.html#_part_options', 'resnet_course/options.py'),
                                        'resnet_course.options._port': ('command.html#_port', 'resnet_course/options.py'),
                                        'resnet_course.options._recipe_options': ( 'command.html#_recipe_options',

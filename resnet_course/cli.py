@@ -188,11 +188,9 @@ def shard(
     given:dict, # Options as given
 ):
     "`resnet-course shard`"
-    from resnet_course.data import image_files, usable_images
+    from resnet_course.data import wanted_images
     from resnet_course.shards import write_shards
-    listed = usable_images if given.get('skip_broken') else image_files
-    skip = {'skip_broken': True} if 'skip_broken' in given else {}
-    images = listed(given['data'], report=reporter(), **skip, **split_of(given))
+    images = wanted_images(given['data'], given.get('skip_broken', False), report=reporter(), **split_of(given))
     parts = write_shards(images, given['out'], progress=is_watched())['splits']
     for name,part in parts.items():
         k = len(part['filenames'])

@@ -190,11 +190,6 @@ def data_of(given:dict): # Options as given
     return given.get('data', DATA.get(given.get('recipe'), 'digits'))
 
 # %% ../nbs/92_command.ipynb #c019
-def _own(file):
-    "What a model file of this course knows about its weights, if it's one"
-    from resnet_course.weight_files import own_weights
-    return own_weights(file)
-
 def net_of(
     given:dict, # Options as given
     base=None, # The `Recipe` whose net it is if none is named
@@ -208,8 +203,9 @@ def net_of(
         return {'net': 'ResNet', 'net_options': own | width}
     if 'expansion' in given:
         raise CourseError(f"--expansion {given['expansion']} goes with --layers, e.g. --layers 3,4,6,3")
-    if 'weights' in given and not {'arch','width'} & set(given) and (w := _own(given['weights'])):
-        return {'net': w.net, 'net_options': w.options}
+    if 'weights' in given and not {'arch','width'} & set(given):
+        from resnet_course.weight_files import own_weights
+        if w := own_weights(given['weights']): return {'net': w.net, 'net_options': w.options}
     if 'arch' in given: return {'net': given['arch'], 'net_options': width}
     others = {k: v for k,v in base.net_options.items() if k!='width' or 'width' not in given}
     return {'net_options': others | width} if 'width' in given else {}

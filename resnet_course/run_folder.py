@@ -229,8 +229,10 @@ def trained_on(
 ) -> list|None: # A truth value for each; `None`: nobody knows
     "Which of these images a model has learned from, whatever they are called"
     if (trained := read_trained(model)) is None: return None
-    known = parallel(_contents, files, n_workers=os.cpu_count(), threadpool=True, progress=False)
-    return [digest.hex()[:16] in trained for digest in known]
+    def seen(item):
+        try: return _contents(item).hex()[:16] in trained
+        except (OSError,CourseError): return False  # what cannot be read is named when it is to be judged
+    return list(parallel(seen, files, n_workers=os.cpu_count(), threadpool=True, progress=False))
 
 # %% ../nbs/91_run.ipynb #f4acd74a
 def write_config(

@@ -591,6 +591,16 @@ def test_nothing_but_broken_images(command, refused, done, tmp_path):
         calibration_images(tmp_path/'album')
 
 
+def test_a_file_that_may_not_be_opened_is_named_and_skipped(command, spoilt, plain_user, tmp_path):
+    "Also where the images are only looked at, to know whether they were trained on"
+    assert command('train', '--data', spoilt, '--valid', 0.3, *SMALL_NET, '--epochs', 1, '--skip-broken', '--out',
+                   tmp_path/'run')[0] == 0
+    (locked := sorted((spoilt/'3').iterdir())[4]).chmod(0)
+    model = tmp_path/'run'/'model.safetensors'
+    status, out, err = command('evaluate', model, spoilt, '--skip-broken', '--figure', tmp_path/'f.png')
+    assert status == 0 and f'{locked.name} (Permission denied)' in out and 'on 29 images' in out, err
+
+
 def test_shards_do_not_go_into_the_album(refused, small, unsplit, tmp_path):
     for out, words in ((unsplit/'sh', [unsplit, '--valid', 0.2]), (unsplit/'3'/'sh', [unsplit, '--valid', 0.2]),
                        (small/'train'/'sh', [small]), (small/'val'/'3'/'sh', [small])):
