@@ -118,10 +118,10 @@ def empty(monkeypatch):
     return make
 
 
-LARGE = 'resnet101', 'resnet152', 'googlenet', 'densenet121'
+SMALL = 'resnet18', 'resnet50', 'mobilenet_v2'
 
 
-@pytest.mark.parametrize('name', [slow(n) if n in LARGE else n for n in list_models()])
+@pytest.mark.parametrize('name', [n if n in SMALL else slow(n) for n in list_models()])
 def test_each_net_of_the_course_can_be_drawn(name, empty):
     net = empty(create_model, name, 7)
     net.train()
@@ -217,6 +217,7 @@ def test_rows_have_one_scale_and_room_for_all():
     assert float(many.get('width')) < 1000 and [t for t in texts(many) if len(t) == 1 and t.isalpha()] == [*'abcdefghi']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, blocks', [
     ('resnet50d', [3,4,6,3]), ('convnext_tiny', [3,3,9,3]), ('regnety_004', [1,3,6,6]), ('densenet121', [6,12,24,16]),
     ('efficientnet_b0', [1,2,2,6,5])])  # groups of one side are one row

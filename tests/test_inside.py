@@ -26,6 +26,7 @@ def net_and_images(name, size=64, **options):
 def small_net(): return net_and_images('resnet18', width=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETS)
 def test_grad_cam_is_captums(name):
     net, x = net_and_images(name, 96)

@@ -156,6 +156,7 @@ FITS = {'one cycle': lambda learn: quiet(learn, 'fit_one_cycle', 2, 1e-3, wd=0.3
         'fine tune': lambda learn: quiet(learn, 'fine_tune', 1, 1e-2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fit', FITS)
 def test_weights_and_hypers_after_two_epochs_are_those_of_fastais_adam(dls, fit):
     learns = []

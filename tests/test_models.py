@@ -185,6 +185,7 @@ def test_old_weights(name, options, n):
     assert list(modern_keys(name, today)) == list(today)  # what is new stays
 
 
+@pytest.mark.slow
 def test_other_weights_stay():
     for name in set(MODELS)-{'nin', 'googlenet'}:
         with torch.device('meta'): weights = create_model(name).state_dict()

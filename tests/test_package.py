@@ -117,6 +117,7 @@ def code_of(path):
 def declared(*keys): return {re.split(r'[<>=!~\[]', line)[0].lower() for key in keys for line in SETTINGS[key].split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder, keys', [
     ('resnet_course', ['requirements', 'pretrained_requirements', 'ship_requirements', 'serve_requirements']),
     *((folder, ['requirements', 'dev_requirements']) for folder in ('tests', 'tools', 'bench')),

@@ -337,6 +337,7 @@ def album(tmp_path, digits):
 def people(files): return {f.name.partition('_')[0] for f in files}
 
 
+@pytest.mark.slow
 def test_the_command_keeps_groups_together(command, refused, album, tmp_path):
     "In training, on resuming, in evaluation and in 8 bits; a run remembers the pattern, and so does what it proposes"
     run, words = tmp_path/'run', ['train', '--data', album, '--epochs', '1', *SMALL_NET]
@@ -363,6 +364,7 @@ def test_the_command_keeps_groups_together(command, refused, album, tmp_path):
     assert set(held) == set(images.val) and set(calibration_images(album, **split)) == set(images.train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [shutil.copytree, shutil.move])
 def test_a_folder_that_was_moved_is_divided_as_it_was(command, album, tmp_path, how):
     "By its images, not by its name: else evaluation would ask about images that were trained on, and say nothing"

@@ -241,6 +241,7 @@ def figure_of(n, classes=None):
     return fig, png, [t.get_text() for t in fig.axes[0].get_xticklabels()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n, labels', [(1, 1), (2, 2), (20, 20), (51, 26), (102, 34), (1000, 50), (100_000, 50)])
 def test_figure_of_any_number_of_classes(n, labels):
     "Up to fifty each cell has its number; beyond, none has, and the figure stays as large as it is"
@@ -259,6 +260,7 @@ def test_figure_of_many_classes_takes_little_memory():
     assert peak < 200e6
 
 
+@pytest.mark.slow
 def test_neighbours_share_a_cell_beyond_a_thousand():
     "Nobody is lost"
     for n in (999, 1001, 2345):

@@ -247,6 +247,7 @@ def test_flat_cosine_is_flat_for_three_quarters(images, tmp_path):
     assert cycle[0] < cycle[1] > cycle[3] > cycle[7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('validate, seen', [('every', [1, 1, 1, 1]), ('last', [0, 0, 0, 1]), (1, [0, 0, 0, 1]),
                                             (3, [0, 1, 1, 1]), (9, [1, 1, 1, 1])])
 def test_validated_when_it_is_said(images, tmp_path, validate, seen):

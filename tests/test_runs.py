@@ -111,6 +111,7 @@ def test_a_run_folder_that_is_none(images, tmp_path, kind):
     with pytest.raises(CourseError, match='run is no folder; take'): fit(TINY, images/'none', tmp_path/'run')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('letter', ['d', 'é', '中', '😀'])
 def test_a_data_folder_with_a_name_as_long_as_any(small, tmp_path, monkeypatch, letter):
     (tmp_path/'here').mkdir()
@@ -252,6 +253,7 @@ def test_images_may_have_moved(small, run, done, tmp_path):
     assert results(run) == results(done.folder) and same(again.model, done.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['digits', 'imagenette-160'])
 def test_a_folder_that_is_called_as_a_known_set(small, tmp_path, name):
     "The run knows where it is, and goes on with it"
@@ -273,6 +275,7 @@ def test_labels_of_a_list_may_not_have_changed(images, tmp_path):
 
 # -- another machine
 
+@pytest.mark.slow
 @pytest.mark.parametrize('optimiser', ['fused Adam', 'fused SGD', 'Adam'])
 def test_begun_on_a_gpu(images, tmp_path, optimiser):
     "A run whose configuration says so goes on here, in the format that suits this machine"
@@ -293,6 +296,7 @@ def test_begun_on_a_gpu(images, tmp_path, optimiser):
     with pytest.raises(CourseError, match='precision=fp16 needs a GPU'): fit(None, None, out, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:for .*copying from a non-meta')  # nothing is copied there
 @pytest.mark.parametrize('averaging', [0., 0.9])
 @pytest.mark.parametrize('optimiser', ['Adam', 'fused Adam', 'fused SGD'])

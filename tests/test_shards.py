@@ -154,6 +154,7 @@ def refused_list(out):
 
 # -- what is read
 
+@pytest.mark.slow
 @pytest.mark.parametrize('change', [{}, {'pipeline': 'book'}], ids=['fast', 'book'])
 def test_the_net_is_the_same_to_the_bit(images, seven, tmp_path, monkeypatch, change):
     "As from the folder; also of a run that was stopped after an epoch, and went on"

@@ -395,6 +395,7 @@ def test_fastai_s_pretrained_points_to_the_weights():
 
 # EfficientNet-Lite0
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_lite0_is_timm_s():
     "With the real weights, in odd sizes and even, one image and three"
