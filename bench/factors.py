@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from resnet_course.cache import CachedDL
 from resnet_course.layers import ConvLayer
 from resnet_course.recipes import RECIPES
-from resnet_course.relatives import SqueezeExcite
+from resnet_course.variants import SqueezeExcite
 from resnet_course.resblock import ResBlock
 
 # The laptop recipe before the screening chose: what all changes are changes to

@@ -8,9 +8,10 @@ __all__ = ['several', 'is_first', 'rank', 'local_place', 'join', 'take_device', 
            'speaks']
 
 # %% ../nbs/17_many_processes.ipynb #cc37c816
-import atexit, os, re, socket, time
+import atexit, os, re, signal, socket, time
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Thread
 import torch
 import torch.distributed as dist
 from fastai.callback.core import Callback
@@ -41,8 +42,7 @@ def local_place() -> tuple: # Number of this process among those of this machine
     return tuple(int(os.environ.get(*v)) for v in (('LOCAL_RANK',rank_distrib()), ('LOCAL_WORLD_SIZE',num_distrib())))
 
 # %% ../nbs/17_many_processes.ipynb #98d54f51
-_MEET,_WAIT = timedelta(minutes=2),timedelta(hours=1) # for all to come, and for the slowest at any later point
-_store = [] # where they met
+_MEET,_WAIT,_store = timedelta(minutes=2),timedelta(hours=1),[] # for all to come; for the slowest, later; the place
 def _meet():
     "The store that all processes of this training reach"
     host,port = os.environ['MASTER_ADDR'],os.environ['MASTER_PORT']
@@ -57,6 +57,11 @@ def _meet():
     return store
 
 # %% ../nbs/17_many_processes.ipynb #ef2076f1
+def _end_with(launcher):
+    "Stop as at Ctrl-C once the process that started this one is gone"
+    while os.getppid()==launcher: time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
 def join():
     "Meet the other processes of this training, if torchrun or `accelerate launch` started more than one"
     if num_distrib()<=1: return
@@ -74,6 +79,7 @@ def join():
     dist.init_process_group(backend, store=dist.PrefixStore('group', _store[0]), rank=rank_distrib(),
                             world_size=num_distrib(), timeout=_WAIT)
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
+    if 'TORCHELASTIC_RUN_ID' in os.environ: Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 # %% ../nbs/17_many_processes.ipynb #9a6a7d0b
 def take_device(
@@ -94,7 +100,6 @@ def images_here(
     "How many images of a batch the processes of this machine take"
     return -(-bs*local_place()[1]//num_distrib()) if several() else bs
 
-# %% ../nbs/17_many_processes.ipynb #55ef5cee
 def check_share(
     bs:int, # Images a batch, of all ranks together
 ):
@@ -155,10 +160,9 @@ def everywhere(
         if e is not None: raise e from None
     return result
 
-# %% ../nbs/17_many_processes.ipynb #a2802ad5
+# %% ../nbs/17_many_processes.ipynb #46cd2e22
 def silent(*_, **__): "Do nothing: what a rank does whose turn it is not, and its report"
 
-# %% ../nbs/17_many_processes.ipynb #46cd2e22
 def on_first(
     do, # A function
     *args, **kwargs
@@ -177,8 +181,7 @@ def in_turns(
     "Call it on rank 0, then on the first of each machine, then on the rest: what one has made the others find"
     if not several(): return do(*args, **kwargs)
     turn = 0 if is_first() else 2 if local_place()[0] else 1
-    results = [everywhere(do if i==turn else silent, *args, **kwargs) for i in range(3)]
-    return results[turn]
+    return [everywhere(do if i==turn else silent, *args, **kwargs) for i in range(3)][turn]
 
 # %% ../nbs/17_many_processes.ipynb #52454272
 def check_same(
@@ -209,16 +212,15 @@ class AllRanks(Callback):
     def before_fit(self):
         for t in self.model.state_dict().values(): dist.broadcast(t, 0)
         for dl in self.dls.loaders: dl.rng.setstate(gather(dl.rng.getstate())[0])  # the same order of the images
-    def before_train(self): self._share()
-    def before_validate(self): self._share()
+    def before_train(self):
+        self._whole()
+        self.shares = shared(self.dl)
+        self.shares.__enter__()
+    before_validate = before_train
     def after_train(self):
         self._whole()
         self._same_net()
     def after_fit(self): self._whole()
-    def _share(self):
-        self._whole()
-        self.shares = shared(self.dl)
-        self.shares.__enter__()
     def _whole(self):
         if self.shares is not None: self.shares.__exit__(None, None, None)
         self.shares = None
@@ -252,8 +254,7 @@ def _same_net(self:AllRanks):
     "Averages of batchnorm over all ranks; weights are compared"
     average = getattr(getattr(self.learn, 'average_weights', None), 'average', None)
     for net in (self.model, *([] if average is None else [average])):
-        for t in net.buffers():
-            if not t.is_floating_point(): continue
+        for t in filter(torch.is_floating_point, net.buffers()):
             dist.all_reduce(t)
             t.div_(num_distrib())
     bits = [p.detach().float().view(torch.int32).sum().item() for p in self.model.parameters()]  # exact in any order

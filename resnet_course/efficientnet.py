@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from .heads import pool_head
 from .layers import ConvLayer
-from .relatives import assemble, group, inverted_residual
+from .relatives import inverted_residual
+from .variants import assemble, group
 
 # %% ../nbs/18_reuse.ipynb #18e02781
 class SameConv2d(nn.Conv2d):

@@ -79,7 +79,9 @@ def _tuning_lines(config):
     lr = "by the finder, on training images" if options.get('lr')=='auto' else "given with the recipe"
     average = " (an average over the last steps)" if recipe['averaging'] else ''
     yield f"## What was tuned, and where\n\n- It began with {began}.\n- Learning rate {recipe['lr']:g}: {lr}."
-    yield f"- Validated: {recipe['validate']}. The weights are those of the last epoch{average}; no epoch was picked."
+    validated = {'every': 'after every epoch', 'last': 'after the last epoch'}
+    when = validated.get(recipe['validate'], f"after the last {recipe['validate']} epochs")
+    yield f"- Validated: {when}. The weights are those of the last epoch{average}; no epoch was picked."
     yield ("- Whether somebody chose the recipe by looking at the validation images is not recorded. If so, the "
            "accuracy flatters.\n")
 

@@ -22,9 +22,9 @@ from .errors import CourseError
 from .heads import nin
 from .inception import googlenet
 from .limits import LIMITS, brief, check_limit, limits_of
-from .relatives import (
-    densenet121, mobilenet_v2, resnetv2_50, resnext50_32x4d, seresnet50, squeezenet1_0, wide_resnet50_2)
+from .relatives import densenet121, mobilenet_v2, squeezenet1_0
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from .variants import resnetv2_50, resnext50_32x4d, seresnet50, wide_resnet50_2
 from .weight_files import find_weights, read_weights, weights_options
 from .weights import load_weights, restate
 

@@ -41,7 +41,7 @@ def _hushed():
     finally: logger.setLevel(level)
 
 # %% ../nbs/21_ship_it.ipynb #9ad647a5
-OPSET = 18 # Of ONNX's operators: what `torch.onnx.export` itself writes, and every onnxruntime since 1.15 reads
+OPSET = 18 # Of ONNX's operators: what `torch.onnx.export` itself writes
 
 # %% ../nbs/21_ship_it.ipynb #21670185
 def _plain_pads(model):
@@ -138,7 +138,7 @@ def load_any(
 
 # %% ../nbs/21_ship_it.ipynb #40270867
 def _check_same(net, model, spec):
-    "Refuse a graph that answers otherwise than its net, at the size it is for and at two odd ones, for 1 and 3 images"
+    "Refuse a graph that answers otherwise than its net, at the size it is for and at an odd one, for 1 and 3 images"
     rng = torch.Generator().manual_seed(0)
     for n,h,w in ((1, spec['size'], spec['size']), (3, 65, 97)):
         x = torch.randn(n, spec['net_options'].get('n_in', 3), h, w, generator=rng)

@@ -51,7 +51,7 @@ def _classifiers(model):
 def head_tensors(
     model:nn.Module,
 ) -> list: # Names in its state dict
-    "The tensors that hang on the number of classes"
+    "The tensors that depend on the number of classes"
     names = {m: name for name,m in model.named_modules()}
     return [f'{names[old]}.{k}' for _,_,old in _classifiers(model) for k in old.state_dict()]
 
@@ -101,6 +101,34 @@ def state_like(
     def shaped(t, like): return t.detach().clone().reshape((*t.shape, *like.shape[t.ndim:]))  # a linear layer or a 1x1
     return {b: shaped(ours[a], theirs[b]) for a,b in pairs.items()}
 
+# %% ../nbs/18_reuse.ipynb #cdf179ad
+class Restate(nn.Module):
+    "Images normalised with `IMAGENET_STATS` in, normalised with the weights' own mean and sd out"
+    def __init__(self,
+        mean, # Of each of the three channels, white is 1
+        sd,
+    ):
+        super().__init__()
+        now = list(zip(*IMAGENET_STATS, mean, sd, strict=True))
+        self.factors = [(s/own_s,(m-own_m)/own_s) for m,s,own_m,own_s in now]
+    def forward(self, x):
+        return torch.stack([x[:,i]*scale+shift for i,(scale,shift) in enumerate(self.factors)], 1)
+    def extra_repr(self): return f'scale and shift {self.factors}'
+
+# %% ../nbs/18_reuse.ipynb #f9db0839
+def restate(
+    model:nn.Module, # Changed in place: its stem begins with a `Restate`
+    mean, # As in `Restate`
+    sd,
+) -> nn.Module: # The same; no tensor's name changes
+    "Let a net take images as the course normalises them, whatever its weights learned with"
+    stem = model.stem
+    parts = dict(stem.named_children())
+    for name in parts: delattr(stem, name)
+    for name,part in {'restate': Restate(mean, sd), **parts}.items(): stem.add_module(name, part)
+    stem.stats = tuple(mean),tuple(sd)
+    return model
+
 # %% ../nbs/18_reuse.ipynb #18twin04
 def _answers(net, layer, x):
     "What reaches a layer of the net, and what the net answers"
@@ -148,36 +176,8 @@ def _check_twin(model, net, pairs, what):
                           "state dict alone, if it is the same net") from None
     far = max(_far(a, b) for a,b in list(zip(*found, strict=True))[:1 if other_head else 2])
     if not far<1e-5:
-        raise CourseError(f"{what} are of a net that says something else with the same numbers ({100*far:.2g}% off): a "
+        raise CourseError(f"{what} are of a net that says something else with the same numbers ({100*far:.4g}% off): a "
                           "stride, padding, pooling, activation, epsilon or normalisation; give the same net")
-
-# %% ../nbs/18_reuse.ipynb #cdf179ad
-class Restate(nn.Module):
-    "Images normalised with `IMAGENET_STATS` in, normalised with the weights' own mean and sd out"
-    def __init__(self,
-        mean, # Of each of the three channels, white is 1
-        sd,
-    ):
-        super().__init__()
-        now = list(zip(*IMAGENET_STATS, mean, sd, strict=True))
-        self.factors = [(s/own_s,(m-own_m)/own_s) for m,s,own_m,own_s in now]
-    def forward(self, x):
-        return torch.stack([x[:,i]*scale+shift for i,(scale,shift) in enumerate(self.factors)], 1)
-    def extra_repr(self): return f'scale and shift {self.factors}'
-
-# %% ../nbs/18_reuse.ipynb #f9db0839
-def restate(
-    model:nn.Module, # Changed in place: its stem begins with a `Restate`
-    mean, # As in `Restate`
-    sd,
-) -> nn.Module: # The same; no tensor's name changes
-    "Let a net take images as the course normalises them, whatever its weights learned with"
-    stem = model.stem
-    parts = dict(stem.named_children())
-    for name in parts: delattr(stem, name)
-    for name,part in {'restate': Restate(mean, sd), **parts}.items(): stem.add_module(name, part)
-    stem.stats = tuple(mean),tuple(sd)
-    return model
 
 # %% ../nbs/18_reuse.ipynb #3a815458
 def _row(model):

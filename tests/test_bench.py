@@ -1,6 +1,7 @@
 "Experiments and benchmarks can be run again: a record grows by what it lacks, its ratios follow from what was measured"
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -184,6 +185,18 @@ def test_growth_measures_what_is_there(bench, tmp_path, monkeypatch, capsys):
     assert [r['cache MB'][0] for r in runs] == pytest.approx([.6144, 1.2288], rel=.01)
     exponents, = [line for line in capsys.readouterr().out.splitlines() if 'exponent' in line]
     assert exponents.split()[-1] == '1.00'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason="reads from /proc what a process has")
+def test_beyond_trains_from_all_it_was_asked_for(bench, tmp_path, monkeypatch, capsys):
+    "With a limit that holds: pixels in memory of its own would not fit"
+    run = bench('beyond')[1]
+    run('--json', tmp_path/'beyond.json', '--gigabytes', 0.05, '--side', 128)
+    runs = json.loads((tmp_path/'beyond.json').read_text())['runs']
+    assert [r['process'] for r in runs] == ['makes', 'opens'] and 'data MB' in capsys.readouterr().out
+    assert all(r['GB'] == pytest.approx(.05, rel=.01) and r['begin'] > 0 < r['epoch'] for r in runs)
+    assert all(-20 < r['data MB'] < 300 and r['MB'] > 50 for r in runs)
 
 
 @pytest.mark.slow

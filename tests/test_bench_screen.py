@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet_course.cost import cost_table
 from resnet_course.errors import CourseError
 from resnet_course.muon import orthogonal
-from resnet_course.relatives import SqueezeExcite
+from resnet_course.variants import SqueezeExcite
 from resnet_course.results import read_result
 from resnet_course.train import AverageWeights
 

@@ -40,8 +40,8 @@ def test_list_models():
 def test_families_do_not_know_the_table():
     "Who imports whom has no circle among the modules of nets, and none is imported by name for what that does"
     nets = {f.stem: f.read_text() for f in FILES if f.stem in (
-        'layers', 'cost', 'heads', 'inception', 'resblock', 'bottleneck', 'resnet', 'relatives', 'efficientnet',
-        'pairing', 'weight_files', 'weights', 'models')}
+        'layers', 'cost', 'heads', 'inception', 'resblock', 'bottleneck', 'resnet', 'variants', 'relatives',
+        'efficientnet', 'pairing', 'weight_files', 'weights', 'models')}
     trees = {name: ast.walk(ast.parse(text)) for name, text in nets.items()}
     imports = {name: {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module in nets}
                for name, tree in trees.items()}

@@ -388,6 +388,27 @@ def test_the_command_in_two_processes(tmp_path, request, launcher):
     assert machine['processes'] == 2 and machine['threads'] == max(1, len(os.sched_getaffinity(0))//2)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == 'win32', reason="a process there doesn't learn that its parent has gone")
+def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path):
+    "What has been finished stays, and another run may have the folder"
+    run = tmp_path/'run'
+    words = [*TORCHRUN, '--nproc-per-node', 2, '--master-port', free_port(), *DIGITS, run, '--epochs', 500]
+    launcher = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                env=os.environ | {'PYTHONPATH': str(ROOT)})
+    ranks = []
+    try:
+        end = time.monotonic()+120
+        while not (run/'checkpoint.pt').exists() and time.monotonic() < end: time.sleep(0.1)
+        ranks = psutil.Process(launcher.pid).children(recursive=True)
+        launcher.kill()
+        launcher.wait(10)
+        assert len(ranks) >= 2 and not psutil.wait_procs(ranks, 60)[1]
+    finally:
+        for p in [launcher, *(r for r in ranks if r.is_running())]: p.kill()
+    assert (run/'checkpoint.pt').exists() and [f.name for f in run.iterdir() if f.name.startswith('.')] == []
+
+
 @pytest.fixture
 def two_hosts():
     "Two network namespaces with a wire between them: how to start a command in each, and the first one's address"
