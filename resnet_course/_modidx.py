@@ -503,6 +503,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'resnet_course.onnx_files.to_int8': ('ship_it.html#to_int8', 'resnet_course/onnx_files.py'),
                                           'resnet_course.onnx_files.to_onnx': ('ship_it.html#to_onnx', 'resnet_course/onnx_files.py')},
             'resnet_course.options': { 'resnet_course.options._blocks': ('command.html#_blocks', 'resnet_course/options.py'),
+                                       'resnet_course.options._keep_shares': ('command.html#_keep_shares', 'resnet_course/options.py'),
                                        'resnet_course.options._learning_rate': ('command.html#_learning_rate', 'resnet_course/options.py'),
                                        'resnet_course.options._part_options': ('command.html#_part_options', 'resnet_course/options.py'),
                                        'resnet_course.options._port': ('command.html#_port', 'resnet_course/options.py'),

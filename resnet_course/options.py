@@ -89,7 +89,8 @@ def _recipe_options(add):
         help=f"side each image is resized to before a batch is cropped from it, {limits_of('presize')}")
     add('--progressive', type=_sizes, metavar='96,128,160',
         help="grow the images: equal shares of the epochs at these sizes, instead of --size")
-    add('--epochs', type=number('epochs'), metavar='N', help=limits_of('epochs'))
+    add('--epochs', type=number('epochs'), metavar='N',
+        help=f"{limits_of('epochs')}; the sizes of a recipe keep their shares")
     add('--lr', type=_learning_rate, metavar='LR',
         help=f"highest learning rate of the schedule, {limits_of('lr')} (default 3e-3; laptop 0.2), "
              "or auto: ask the finder")
@@ -211,12 +212,20 @@ def net_of(
     return {'net_options': others | width} if 'width' in given else {}
 
 # %% ../nbs/92_command.ipynb #c020
+def _keep_shares(sizes, epochs):
+    "So many epochs, each of the recipe's sizes with its share of them; too few for all sizes: the last ones"
+    def at_places(n): return [sizes[int((i+0.5)*len(sizes)/n)] for i in range(n)]
+    each = list(dict.fromkeys(sizes))
+    if epochs<=len(each): return each[-epochs:]
+    kept = at_places(epochs)
+    return kept if set(kept)==set(each) else sorted(each+at_places(epochs-len(each)), key=each.index)
+
 def _sizes_of(given, sizes):
     "The side of the images for each epoch; `sizes`: what it is if no option says otherwise"
     from resnet_course.resizing import size_schedule
     epochs = given.get('epochs', len(sizes))
     grow = given.get('progressive') or ([given['size']] if 'size' in given else None)
-    if not grow: grow = list(sizes if epochs==len(sizes) else list(dict.fromkeys(sizes))[-epochs:])
+    if not grow: return tuple(_keep_shares(sizes, epochs))
     listed = ','.join(map(str, grow))
     if 'progressive' in given and grow!=sorted(set(grow)):
         raise CourseError(f"--progressive {listed} does not grow; give the sizes in rising order, each once")

@@ -234,6 +234,22 @@ def test_options_are_recipes():
     assert recipe_of({'progressive': [32, 48], 'epochs': 3}) == Recipe(sizes=(32, 48, 48))
 
 
+@pytest.mark.parametrize('epochs, counts', [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (5, [2, 2, 1]), (14, [5, 6, 3]),
+                                            (27, [10, 11, 6]), (28, [10, 12, 6]), (81, [30, 33, 18])])
+def test_other_epochs_keep_the_shares_of_a_recipe(epochs, counts):
+    sizes = recipe_of({'recipe': 'laptop', 'epochs': epochs}).sizes
+    assert list(sizes) == [s for s, n in zip([64, 96, 128][-len(counts):], counts, strict=True) for _ in range(n)]
+
+
+@pytest.mark.parametrize('shares', [(1, 60), (60, 1), (1, 1, 60, 1), (3, 0, 1), (20, 20, 20)])
+@pytest.mark.parametrize('epochs', [2, 4, 5, 7, 61, 122])
+def test_no_size_is_lost_however_small_its_share(shares, epochs):
+    base = Recipe(sizes=tuple(32+16*i for i, n in enumerate(shares) for _ in range(n)))
+    sizes = recipe_of({'epochs': epochs}, base).sizes
+    assert len(sizes) == epochs and list(sizes) == sorted(sizes) and sizes[-1] == base.sizes[-1]
+    assert len(set(sizes)) == min(epochs, len(set(base.sizes)))
+
+
 # -- what a recipe does
 
 def rates(run): return run.history.lr.tolist()
