@@ -158,7 +158,7 @@ def cost(
     given:dict, # Options as given
 ):
     "`resnet-course cost`"
-    from resnet_course.cost import cost_table
+    from resnet_course.cost import cost_rows
     from resnet_course.models import empty_model
     if not {'arch','layers'} & set(given):
         raise CourseError("no net is named; give one, e.g. resnet-course cost resnet50")
@@ -166,22 +166,24 @@ def cost(
     net = empty_model(spec, classes)
     if given['size']<=256 and sum(p.numel() for p in net.parameters())<1e8:
         net = empty_model(spec, classes, 'cpu')  # sooner done than torch imports what it needs for shapes alone
-    table = cost_table(net, given['size'])
-    formats = {'memory KB': '{:,.1f}'.format, 'params': '{:,}'.format, 'MACs': '{:,}'.format}
-    say(*table.to_string(index=False, formatters=formats).splitlines())
+    costs = cost_rows(net, given['size'])
+    def told(price, x): return x if isinstance(x, str) else f'{x:,.1f}' if price=='memory KB' else f'{x:,}'
+    rows = [list(costs[0]), *([told(*cell) for cell in row.items()] for row in costs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows: say(' '.join(f'{text:>{width}}' for text,width in zip(row, widths, strict=True)))
 
 # %% ../nbs/92_command.ipynb #c035
 def archs(
     given:dict, # Options as given; there are none
 ):
     "`resnet-course archs`"
-    from resnet_course.cost import cost_table
+    from resnet_course.cost import cost_rows
     from resnet_course.models import MODELS, empty_model
     row = f'{{:<{max(map(len, MODELS))}}}  {{:>11}}  {{:>14}}'
     say(row.format('name', 'params', 'MACs at 224 px'))
     for name in MODELS:
-        total = cost_table(empty_model({'net': name, 'net_options': {}}, 1000)).iloc[-1]
-        say(row.format(name, f'{total.params:,}', f'{total.MACs:,}'))
+        total = cost_rows(empty_model({'net': name, 'net_options': {}}, 1000))[-1]
+        say(row.format(name, f"{total['params']:,}", f"{total['MACs']:,}"))
 
 # %% ../nbs/92_command.ipynb #5ba2d202
 def shard(
