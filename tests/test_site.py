@@ -126,6 +126,19 @@ def test_what_is_folded(source, folded, monkeypatch):
     assert ('hide-input' in cell['metadata']['tags']) is folded
 
 
+@pytest.mark.parametrize('output, columns', [
+    ({'text': 'conv1    (1, 64)\nbn1      (1, 64)\n'}, True), ({'text': ['name  x\n', 'a     1\n']}, True),
+    ({'data': {'text/plain': 'size\n64    11.5\n96    18.4\nName: seconds'}}, False),
+    ({'data': {'text/plain': 'side\n64    11.5\n96    18.4'}}, True), ({'text': 'one line  with a gap\n'}, False),
+    ({'text': 'A sentence that may wrap.\nAnother one.\n'}, False),
+    ({'data': {'text/plain': 'a  b\n1  2', 'text/html': '<table>'}}, False)])
+def test_a_printed_table_does_not_wrap(output, columns, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS/'_ext')
+    from sources import show
+    cell = show({'cell_type': 'code', 'source': 'x', 'outputs': [output], 'metadata': {}})
+    assert ('columns' in cell['metadata']['tags']) is columns
+
+
 def test_words_of_the_glossary(site):
     "Linked once a chapter, in running text; each word of the list is said in some chapter"
     anchors, said = re.findall(r'<section id="([\w-]+)">\s*<h3', (site/'docs'/'glossary.html').read_text()), set()

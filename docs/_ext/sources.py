@@ -56,6 +56,13 @@ def blank(output):
     return not re.sub('<style.*?</style>', '', html, flags=re.S).strip()
 
 
+def in_columns(output):
+    "Whether an output is a printed table: most of its lines have gaps"
+    lines = ''.join(output.get('text') or output.get('data', {}).get('text/plain', '')).splitlines()
+    rows = [line for line in lines if re.search(r'\S {2,}\S', line)]
+    return len(rows)>1 and 2*len(rows)>len(lines) and not {'text/html','image/png'} & set(output.get('data', {}))
+
+
 def aside(source, directives):
     "Whether the code can wait: imports alone, or the drawing of a figure"
     if any(d.startswith('fig-alt:') for d in directives): return bool(re.search(r'\b(plt|axs?)\.|\baxs?\[', source))
@@ -73,6 +80,7 @@ def show(cell):
     tags = [word for word in (d.split()[0] for d in directives if d) if word in ('export', 'slow', 'cuda')]
     if 'echo: false' in directives: tags.append('remove-input')
     elif 'fold' in directives or aside(source, directives): tags.append('hide-input')
+    if any(map(in_columns, cell['outputs'])): tags.append('columns')  # which must not wrap
     alt = next((d[9:].strip().strip('"') for d in directives if d.startswith('fig-alt:')), '')
     looks = 'photo' if 'photo' in directives else 'plot'  # which tells what the dark does to it
     for data in (out.get('data', {}) for out in cell['outputs']):
