@@ -99,8 +99,9 @@ def check_net(
 ):
     "Refuse what is no net of the course, before anything is built: names, kinds and limits"
     if not isinstance(net, str) or (net not in MODELS and net!='ResNet'):
-        near = difflib.get_close_matches(str(net)[:60], MODELS, n=3, cutoff=0.4) or MODELS
-        raise CourseError(f"no net is called {brief(net)}; did you mean {' or '.join(near)}?")
+        near = difflib.get_close_matches(str(net)[:60], MODELS, n=3, cutoff=0.4)
+        ask = f"did you mean {' or '.join(near)}?" if near else f"take one of {', '.join(MODELS)}"
+        raise CourseError(f"no net is called {brief(net)}; {ask}")
     if not isinstance(net_options, dict):
         raise CourseError(f"net_options={brief(net_options)} is no dictionary; take one, e.g. {{'width': 32}}")
     takes = _options(net)

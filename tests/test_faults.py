@@ -111,7 +111,8 @@ def test_number_of_another_command(refused, words, says):
 
 
 @pytest.mark.parametrize('net, options, says', [
-    ('resnet', {}, 'resnet50'), ('', {}, 'no net is called'), (None, {}, 'no net is called'), (3, {}, 'no net is'),
+    ('resnet', {}, 'resnet50'), ('resnet19', {}, 'did you mean resnet18 or'), ('vgg16', {}, "'vgg16'; take one of "),
+    ('', {}, 'no net is called'), (None, {}, 'no net is called'), (3, {}, 'no net is'),
     ([1], {}, 'no net is called'), ('x'*10**6, {}, 'no net is called'), ('resnet18', None, 'is no dictionary'),
     ('resnet18', [1], 'is no dictionary'), ('resnet18', {'x'*10**6: 1}, 'takes no x'), ('nin', {5: 1}, 'takes no 5'),
     ('resnet18', {'n_out': 3}, 'takes no n_out'), ('ResNet', {}, 'needs its layers'),
