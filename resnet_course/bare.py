@@ -18,7 +18,7 @@ def fit(
     rate=None, # A schedule of torch, asked after each step
     epochs:int=5,
     bs:int=64, # Images in a batch, in another order in each epoch
-    change=None, # Called with the images of each batch, before the net is
+    change=lambda x: x, # What is done to the images of each batch before the net gets them
 ) -> list: # The mean loss of each epoch
     "Train with a bare loop"
     if len(x)!=len(y): raise ValueError(f"{len(x)} images and {len(y)} labels; each image needs one")
@@ -27,8 +27,7 @@ def fit(
         net.train()
         total = 0.
         for i in torch.randperm(len(x)).split(bs):
-            xb = change(x[i]) if change else x[i]
-            loss = F.cross_entropy(net(xb), y[i])
+            loss = F.cross_entropy(net(change(x[i])), y[i])
             loss.backward()
             opt.step()
             if rate: rate.step()
