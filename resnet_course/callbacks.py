@@ -58,7 +58,7 @@ class DeviceMetric(AvgMetric):
     def reset(self): self.total,self.count,self.mean = 0.,0,None
     def accumulate(self, learn):
         n = _own_images(learn)
-        if n: self.total,self.count = self.total + self._of(learn, n).detach()*n, self.count+n
+        if n: self.total,self.count,self.mean = self.total + self._of(learn, n).detach()*n, self.count+n, None
     def _of(self, learn, n): return torch.as_tensor(self.func(learn.pred[:n], *(y[:n] for y in learn.yb)))
     @property
     def value(self):

@@ -46,6 +46,8 @@ def _check_field(name, kind, value):
         raise CourseError(f"lr={brief(value)} must be a number above 0, e.g. 3e-3, or auto")
     if name=='validate' and isinstance(value, str) and value not in ('every','last'):
         raise CourseError(f"validate={brief(value)} must be every, last, or a number of epochs, {limits_of(name)}")
+    if name=='net_options' and value.get('aux'):
+        raise CourseError("net_options has aux=True: the net gives three answers, and the loss takes one; leave it out")
     if name=='net_options' and value.get('n_in', 3)!=3:
         raise CourseError(f"net_options has n_in={brief(value['n_in'])}, and images have 3 channels; leave n_in out")
 
@@ -58,6 +60,9 @@ def check_recipe(
     if recipe.pipeline=='book' and (recipe.lighting or (recipe.min_scale, recipe.valid_scale)!=(0.35, 1)):
         raise CourseError("pipeline='book' augments as the book does; lighting, min_scale and valid_scale go with "
                           "pipeline='fast'")
+    if recipe.optimiser=='Muon' and recipe.net=='resnetv2_50' and not recipe.weights:
+        raise CourseError("optimiser=Muon keeps the length of each kernel, and resnetv2_50 begins with kernels of "
+                          "zeros; take another optimiser, as the recipe fast does")
     if recipe.presize and recipe.sizes and recipe.presize<max(recipe.sizes):
         raise CourseError(f"presize={recipe.presize} is below the size {max(recipe.sizes)}; a batch is cropped from "
                           f"the presized image: take {max(recipe.sizes)} or more")
@@ -68,8 +73,8 @@ def precision_of(
     device, # Where to train
 ) -> str: # `'fp32'`, `'bf16'` or `'fp16'`
     "The number format of the recipe on this device"
-    if recipe.precision=='fp16' and device=='cpu':
-        raise CourseError("precision=fp16 needs a GPU; on this CPU take bf16 or fp32")
+    if recipe.precision=='fp16' and not str(device).startswith('cuda'):
+        raise CourseError(f"precision=fp16 needs a GPU of NVIDIA's; on {device} take bf16 or fp32")
     return best_precision(device) if recipe.precision=='auto' else recipe.precision
 
 # %% ../nbs/91_run.ipynb #96304d7b

@@ -14,6 +14,7 @@ from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import TensorImage
 from fastai.vision.augment import Brightness, Contrast, RandomResizedCropGPU, Resize
 from fastai.vision.core import imagenet_stats
+from .limits import check_limit
 from .pixels import NormalizeBytes, crop_middle
 from torchvision.ops import roi_align
 
@@ -80,6 +81,8 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         flip:bool=True, # Mirror half of the images
         **kwargs, # For `RandomResizedCropGPU`: `max_scale`, `ratio`, `valid_scale` (share of a side seen in validation)
     ):
+        for name,value in dict(kwargs, min_scale=min_scale).items():
+            if name in ('min_scale','valid_scale'): check_limit(name, value)
         super().__init__(size, min_scale=min_scale, **kwargs)
         self.flip = flip
     def before_call(self, b, split_idx): self.do,self.train = True,not split_idx

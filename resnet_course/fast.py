@@ -10,6 +10,7 @@ __all__ = ['fast_data', 'fast_learner', 'CachedDL', 'cache_file', 'cache_folder'
 
 # %% ../nbs/12_speed.ipynb #c009
 from functools import partial
+from inspect import signature
 import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Metric
@@ -84,7 +85,7 @@ def fast_learner(
 ) -> Learner:
     "`get_learner` with faster convolutions, a fused optimiser, plain tensors, and averages that stay on the device"
     if compile and graph: raise ValueError("compile=True and graph=True both replace the step; take one")
-    ours = getattr(opt_func, 'func', opt_func) in (fused_adam,fused_sgd)  # alone or as a `partial`
+    ours = 'norms_decay' in signature(getattr(opt_func, 'func', opt_func)).parameters  # alone or as a `partial`
     if ours and kwargs.get('wd_bn_bias'): opt_func = partial(opt_func, norms_decay=True)
     matmul_convs(model)
     if compile: model.compile()

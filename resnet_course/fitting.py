@@ -112,6 +112,7 @@ def _copies(images, known, weights):
     if two:
         yield (f"{len(two)} image{'s are' if two[1:] else ' is'} in two classes, e.g. {name(two[0])} and "
                f"{name(first[known[two[0]]])}: keep one of them")
+    weights = os.path.expanduser(weights)
     trained = read_trained(weights) if os.path.isfile(weights) else None
     if seen := sum(which in trained for which in known[n:]) if trained else 0:
         yield (f"{seen} of {len(known)-n} held-out images were trained on by the net that this run begins with, so the "

@@ -48,7 +48,7 @@ def grad_cam(
     def cut(module, args, out):
         kept.append(out.detach().requires_grad_())
         return kept[-1].clone()
-    handle = (layer or groups[-1]).register_forward_hook(cut)
+    handle = (groups[-1] if layer is None else layer).register_forward_hook(cut)
     try:
         with torch.enable_grad(): asked = model(x).gather(1, targets[:,None]).sum()
     finally: handle.remove()
@@ -64,13 +64,15 @@ def input_gradient(
     model:nn.Module, # Net in evaluation mode
     x:torch.Tensor, # Prepared images `(n,c,h,w)`
     targets=None, # As in `grad_cam`
-    guided:bool=False, # Let no negative gradient pass a ReLU on the way back (Springenberg and others, 2015)
+    guided:bool=False, # Let no negative gradient pass an `nn.ReLU` on the way back (Springenberg and others, 2015)
     signed:bool=False, # Keep what speaks against the class, below 0
 ) -> torch.Tensor: # `(n,h,w)`: of the channels, the largest absolute value; their sum if `signed`
     "How much each pixel would move the logit (Simonyan and others, 2013)"
     targets = _check(model, x, targets)
     def cut(module, inward, outward): return (inward[0].clamp(min=0),)
-    handles = [m.register_full_backward_hook(cut) for m in model.modules() if guided and isinstance(m, nn.ReLU)]
+    relus = [m for m in model.modules() if guided and isinstance(m, nn.ReLU)]
+    if guided and not relus: raise CourseError("this net has no nn.ReLU to guide the gradient at; take guided=False")
+    handles = [m.register_full_backward_hook(cut) for m in relus]
     try:
         x = x.detach().clone().requires_grad_()
         with torch.enable_grad(): asked = model(x).gather(1, targets[:,None]).sum()

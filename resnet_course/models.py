@@ -186,7 +186,7 @@ def step_bytes(
     itemsize:int=4, # Bytes of a number between layers: 2 in half precision
 ) -> int:
     "Memory that a training step takes, at least"
-    total = cost_table(empty_model(spec, n_out), size).iloc[-1]
+    total = cost_table(empty_model(spec, n_out), size, spec['net_options'].get('n_in', 3)).iloc[-1]
     weights,between = 4*int(total['params']), int(total['memory KB']*1024)*bs*itemsize//4
     return weights*(1+states)+max(weights, between)
 

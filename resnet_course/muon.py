@@ -7,6 +7,7 @@ __all__ = ['orthogonal', 'turn', 'Muon', 'muon']
 
 # %% ../nbs/14_ten_minutes.ipynb #m012
 import torch
+from .errors import CourseError
 from .step import DecayGroups, fused_sgd
 from .train import best_precision
 
@@ -61,8 +62,11 @@ class Muon(torch.optim.SGD):
         for group in self.param_groups:
             for p in group['params']:
                 if p.ndim!=4 or p.shape[1]==1 or p.grad is None: continue
-                momentum = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
-                turn(p, p.grad, momentum, group['lr']*self.share, group['momentum'])
+                if 'momentum_buffer' not in self.state[p]:
+                    if not p.any(): raise CourseError('Muon keeps the length of a kernel, and one of this net is all '
+                                                      'zeros; take another optimiser')
+                    self.state[p]['momentum_buffer'] = torch.zeros_like(p)
+                turn(p, p.grad, self.state[p]['momentum_buffer'], group['lr']*self.share, group['momentum'])
                 p.grad = None  # SGD leaves it alone
         super().step()
         return loss

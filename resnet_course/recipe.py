@@ -7,6 +7,7 @@ __all__ = ['RECIPES', 'Recipe', 'read_recipe', 'fill_recipe']
 
 # %% ../nbs/14_ten_minutes.ipynb #u015
 import difflib
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from .choices import check_recipe
 from .data import Dataset
@@ -41,6 +42,7 @@ class Recipe:
 
     def __post_init__(self):
         if isinstance(self.sizes, list): object.__setattr__(self, 'sizes', tuple(self.sizes))  # as JSON has it
+        object.__setattr__(self, 'net_options', deepcopy(self.net_options))  # a dictionary, which others may change
         check_recipe(self)
 
 # %% ../nbs/14_ten_minutes.ipynb #b02def98

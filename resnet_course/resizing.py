@@ -15,6 +15,7 @@ def size_schedule(
     n_epoch:int, # Epochs in all, at least one a size
 ) -> list: # A size for each epoch
     "Equal shares of the epochs; what is left over goes to the last sizes"
+    if not sizes: raise ValueError("sizes is empty; give a side in pixels at least")
     if n_epoch<len(sizes):
         raise ValueError(f"{n_epoch} epochs are fewer than {len(sizes)} sizes; each size needs one epoch")
     share,left = divmod(n_epoch, len(sizes))

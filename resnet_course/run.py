@@ -45,7 +45,7 @@ def _plain(v):
 # %% ../nbs/91_run.ipynb #c021
 class FiniteLoss(Callback):
     "Stop the fit at a loss that is not finite; `fault` then says where it was"
-    order,fault = 55,''  # after mixed precision, which leaves its format at this event
+    order,fault = 54,''  # after mixed precision, which leaves its format at this event; before the run is written
     def before_train(self): self.losses = []
     def before_validate(self): self.losses = []
     def after_loss(self):
@@ -54,6 +54,10 @@ class FiniteLoss(Callback):
         if several(): self._keep()  # by now it is the loss of all processes, and all of them stop
     def after_train(self): self._check()
     def after_validate(self): self._check()
+    def after_epoch(self):
+        if all(p.isfinite().all() for p in self.model.parameters()): return
+        self.fault = f"weights became nan in the last step of epoch {self.epoch+1}"
+        raise CancelFitException
 
     def _keep(self):
         self.losses.append(self.learn.loss.detach())

@@ -38,8 +38,8 @@ class FewPlacesConv2d(nn.Conv2d):
     "`nn.Conv2d`, but a matrix product where a batch has few places for many channels (on a CPU, in bfloat16)"
     def forward(self, x):
         k,s = self.kernel_size[0],self.stride[0]
-        places = len(x)*math.prod(conv_size(n, k, s) for n in x.shape[-2:])
-        few = places<=2*self.out_channels and x.ndim==4 and x.dtype==torch.bfloat16 and x.device.type=='cpu'
+        few = x.ndim==4 and x.dtype==torch.bfloat16 and x.device.type=='cpu' and (
+            x.shape[0]*math.prod(conv_size(n, k, s) for n in x.shape[-2:])<=2*self.out_channels)
         return matmul_conv2d(x, self.weight, self.bias, s) if few else super().forward(x)
 
 # %% ../nbs/13_roofline.ipynb #242e18d6

@@ -31,11 +31,22 @@ def best_precision(
 # %% ../nbs/08_training.ipynb #c015
 class BFloat16(MixedPrecision):
     "fastai's `MixedPrecision` in bfloat16 on the device of the data; fastai's own works on CUDA alone"
+    entered = None  # by any of them; an error in a forward pass leaves it so
     def __init__(self): super().__init__(amp_mode='bf16')
     def before_fit(self):
-        self.autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
+        BFloat16._leave()
+        kind = torch.device(self.dls.device).type  # nothing is kept from one forward pass to the next
+        self.autocast = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
         # bfloat16 has float32's range: nothing to scale
         self.learn.scaler,self.scales = torch.amp.GradScaler(enabled=False),[]
+    def before_batch(self):
+        BFloat16.entered = self.autocast
+        super().before_batch()
+    def after_loss(self): BFloat16._leave()
+    @staticmethod
+    def _leave():
+        if BFloat16.entered is not None: BFloat16.entered.__exit__(None, None, None)
+        BFloat16.entered = None
 
 # %% ../nbs/08_training.ipynb #c016
 PRECISIONS = {'fp32': (), 'bf16': (ChannelsLast, BFloat16), 'fp16': (ChannelsLast, MixedPrecision)}
@@ -51,6 +62,8 @@ def get_learner(
     if precision=='auto': precision = best_precision(dls.device)
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} is unknown; take auto, {', '.join(PRECISIONS)}")
+    if precision=='fp16' and torch.device(dls.device).type!='cuda':
+        raise ValueError(f"precision='fp16' needs a GPU of NVIDIA's; on {dls.device} take bf16 or fp32")
     learn = Learner(dls, model, **{'loss_func': CrossEntropyLossFlat(), 'metrics': accuracy, **kwargs})
     return learn.add_cbs([cb() for cb in PRECISIONS[precision]])
 
@@ -83,18 +96,20 @@ class AverageWeights(Callback):
         begin:float=0.6, # Share of the run after which it begins
         state:dict|None=None, # From a checkpoint
     ): self.decay,self.begin,self.saved,self.average,self.last = decay,begin,state,None,None
-    def before_fit(self):
+    def before_fit(self): self._back() or setattr(self, 'fresh', True)  # a validation alone begins so, too
+    def before_train(self):
+        if self.fresh: self._begin()
+        self.fresh,self.saved = False,None
+    def _begin(self):
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True).eval()
         if self.saved: self.average.load_state_dict(self.saved)
     def after_batch(self):
         if self.training and self.pct_train>=self.begin: self.average.update_parameters(self.model)
     def before_validate(self): self.last,self.learn.model = self.model,self.model_now()
-    def after_validate(self): self._back()
-    def after_cancel_validate(self): self._back()
-    def after_fit(self): self._back()
     def _back(self):
         if self.last is not None: self.learn.model,self.last = self.last,None
+    after_validate = after_cancel_validate = after_fit = _back
     def model_now(self): # The net whose accuracy counts
-        if self.average is None: self.before_fit()  # a run that was done already
+        if self.average is None: self._begin()  # a run that was done already
         return self.average.module if self.average.n_averaged else self.last or self.model
     def state(self): return self.average.state_dict()

@@ -114,7 +114,7 @@ def weights_options(
                               f"{name}={brief(options[name])} was asked for; leave {name} out")
     options = {**weights.options, **options}
     stats = tuple(weights.mean),tuple(weights.sd)
-    if 'stats' not in options and options.get('n_in', 3)==3 and stats!=IMAGENET_STATS:
+    if options.get('stats') is None and options.get('n_in', 3)==3 and stats!=IMAGENET_STATS:
         options['stats'] = [list(values) for values in stats]
     return options
 

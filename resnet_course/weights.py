@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from .errors import CourseError, printable
 from .heads import nin_block
+from .layers import ConvLayer
 from .limits import check_limit
 from .pairing import pair_tensors
 from .weight_files import IMAGENET_STATS, WEIGHTS, Weights, find_weights, own_weights, read_weights  # noqa: F401
@@ -45,7 +46,8 @@ def _classifiers(model):
     "The layers that tell classes apart, each with its parent and its name there"
     def last(parent):
         name,old = [(name,m) for name,m in parent.named_children() if any(True for _ in m.parameters())][-1]
-        return last(old) if isinstance(old, nn.Sequential) and name!='1' else (parent,name,old)
+        whole = not isinstance(old, nn.Sequential) or all(isinstance(m, ConvLayer) for m in old)  # of `nin`, a block
+        return (parent,name,old) if whole else last(old)
     return [last(part) for part in (model, *(getattr(model, 'aux', None) or ()))]
 
 def head_tensors(
@@ -125,6 +127,7 @@ def restate(
     stem = model.stem
     parts = dict(stem.named_children())
     for name in parts: delattr(stem, name)
+    parts.pop('restate', None)  # it has one already
     for name,part in {'restate': Restate(mean, sd), **parts}.items(): stem.add_module(name, part)
     stem.stats = tuple(mean),tuple(sd)
     return model
@@ -186,14 +189,16 @@ def _row(model):
         raise CourseError(f"{type(model).__name__} has no head; give a net of the course, as create_model('nin')")
     head = list(model.head) if isinstance(model.head, nn.Sequential) else [model.head]
     row = [*(part for name,part in model.named_children() if name not in ('head','aux')), *head]
-    return row,next(i for i,part in enumerate(row) if isinstance(part, (nn.AdaptiveAvgPool2d,nn.Dropout)))
+    ends = [i for i,part in enumerate(row) if isinstance(part, (nn.AdaptiveAvgPool2d,nn.Dropout))]
+    if not ends: raise CourseError(f"the head of {type(model).__name__} has neither an average nor a dropout to cut at")
+    return row,ends[0]
 
 # %% ../nbs/18_reuse.ipynb #bafe71fc
 def forward_features(
     model:nn.Module, # A net of this course
     x:torch.Tensor, # Images, `(b,n_in,h,w)`
 ) -> torch.Tensor: # `(b,channels,h,w)`
-    "The last feature maps, before they are averaged"
+    "The last feature maps, before the head averages them or drops some"
     row,end = _row(model)
     for part in row[:end]: x = part(x)
     return x
