@@ -847,6 +847,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'resnet_course.train.BFloat16': ('training.html#bfloat16', 'resnet_course/train.py'),
                                      'resnet_course.train.BFloat16.__init__': ('training.html#bfloat16.__init__', 'resnet_course/train.py'),
                                      'resnet_course.train.BFloat16._leave': ('training.html#bfloat16._leave', 'resnet_course/train.py'),
+                                     'resnet_course.train.BFloat16.after_fit': ( 'training.html#bfloat16.after_fit',
+                                                                                 'resnet_course/train.py'),
                                      'resnet_course.train.BFloat16.after_loss': ( 'training.html#bfloat16.after_loss',
                                                                                   'resnet_course/train.py'),
                                      'resnet_course.train.BFloat16.before_batch': ( 'training.html#bfloat16.before_batch',

@@ -170,7 +170,7 @@ def cost(
     def told(price, x): return x if isinstance(x, str) else f'{x:,.1f}' if price=='memory KB' else f'{x:,}'
     rows = [list(costs[0]), *([told(*cell) for cell in row.items()] for row in costs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows: say(' '.join(f'{text:>{width}}' for text,width in zip(row, widths, strict=True)))
+    say(*(' '.join(f'{text:>{width}}' for text,width in zip(row, widths, strict=True)) for row in rows))
 
 # %% ../nbs/92_command.ipynb #c035
 def archs(

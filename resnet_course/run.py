@@ -56,7 +56,7 @@ class FiniteLoss(Callback):
     def after_validate(self): self._check()
     def after_epoch(self):
         if all(p.isfinite().all() for p in self.model.parameters()): return
-        self.fault = f"weights became nan in the last step of epoch {self.epoch+1}"
+        self.fault = f"weights are not finite after the last step of epoch {self.epoch+1}"
         raise CancelFitException
 
     def _keep(self):

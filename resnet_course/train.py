@@ -43,6 +43,9 @@ class BFloat16(MixedPrecision):
         BFloat16.entered = self.autocast
         super().before_batch()
     def after_loss(self): BFloat16._leave()
+    def after_fit(self):
+        BFloat16._leave()
+        super().after_fit()
     @staticmethod
     def _leave():
         if BFloat16.entered is not None: BFloat16.entered.__exit__(None, None, None)
@@ -96,7 +99,7 @@ class AverageWeights(Callback):
         begin:float=0.6, # Share of the run after which it begins
         state:dict|None=None, # From a checkpoint
     ): self.decay,self.begin,self.saved,self.average,self.last = decay,begin,state,None,None
-    def before_fit(self): self._back() or setattr(self, 'fresh', True)  # a validation alone begins so, too
+    def before_fit(self): self._back(); self.fresh = True  # a validation alone begins so, too
     def before_train(self):
         if self.fresh: self._begin()
         self.fresh,self.saved = False,None

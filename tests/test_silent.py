@@ -281,7 +281,7 @@ def test_weights_that_became_nan_in_the_last_step_replace_nothing(images, tmp_pa
             with torch.no_grad(): next(self.model.parameters()).fill_(math.nan)
     recipe = replace(TINY, sizes=(32,)*3, validate='last')
     monkeypatch.setattr(Learner, '_step', step)
-    with pytest.raises(CourseError, match=r'weights became nan in the last step of epoch 2.*epoch 1 is kept'):
+    with pytest.raises(CourseError, match=r'weights are not finite after the last step of epoch 2.*epoch 1 is kept'):
         fit(recipe, images, tmp_path/'run', report=lines.append)
     kept, _ = load_model(tmp_path/'run'/'model.safetensors')
     assert all(p.isfinite().all() for p in kept.parameters())

@@ -28,6 +28,7 @@ TITLES = {  # short ones; a record without says in full what it is
     'laptop-confirm': 'The laptop recipe, confirmed', 'laptop-fifth': 'The laptop recipe, a fifth of it',
     'laptop-first': 'The laptop recipe as it was first', 'laptop-half': 'The laptop recipe, half of it',
     'laptop-screen': 'The laptop recipe, searched', 'laptop-tenth': 'The laptop recipe, a tenth of it',
+    'laptop-three': 'The laptop recipe, three times as long',
     'laptop-today': 'The first laptop recipe, beside the new one', 'long': 'What pays in 5 and in 25 epochs',
     'long-80': 'Eighty epochs',
     'memory': 'Peak memory', 'overhead': "What fastai's Learner adds", 'startup': 'How long the command takes to start',
