@@ -54,7 +54,7 @@ def turn(
 
 # %% ../nbs/14_ten_minutes.ipynb #m016
 class Muon(torch.optim.SGD):
-    "SGD, but a kernel before a norm keeps its length and moves along an orthogonal matrix (Jordan, 2024)"
+    "SGD, but a kernel keeps its length and moves along an orthogonal matrix (Jordan, 2024); made for nets with norms"
     share = 0.25  # of the rate, for kernels
     @torch.no_grad()
     def step(self, closure=None):
