@@ -184,11 +184,11 @@ def test_a_step_takes_at_least_what_is_said():
 
 def test_cost_takes_no_memory(command, monkeypatch):
     from resnet_course import cost
-    seen, table = [], cost.cost_table
+    seen, rows = [], cost.cost_rows
     def note(model, size):
         seen.append({p.device.type for p in model.parameters()})
-        return table(model, size)
-    monkeypatch.setattr(cost, 'cost_table', note)
+        return rows(model, size)
+    monkeypatch.setattr(cost, 'cost_rows', note)
     status, out, _ = command('cost', 'resnet18', '--size', 4096, '--width', 512)
     assert status == 0 and seen == [{'meta'}] and 'total' in out
 
