@@ -81,8 +81,8 @@ class BatchRandomResizedCrop(RandomResizedCropGPU):
         flip:bool=True, # Mirror half of the images
         **kwargs, # For `RandomResizedCropGPU`: `max_scale`, `ratio`, `valid_scale` (share of a side seen in validation)
     ):
-        for name,value in dict(kwargs, min_scale=min_scale).items():
-            if name in ('min_scale','valid_scale'): check_limit(name, value)
+        check_limit('min_scale', min_scale)
+        check_limit('valid_scale', kwargs.get('valid_scale', 1))
         super().__init__(size, min_scale=min_scale, **kwargs)
         self.flip = flip
     def before_call(self, b, split_idx): self.do,self.train = True,not split_idx
