@@ -18,7 +18,7 @@ from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, refuse_broken
-from .errors import CourseError
+from .errors import CourseError, StorageError
 from .files import cache_home, is_ours, remove_parts, write_whole
 from .folders import has_classes, has_part
 from .pixels import middle_square
@@ -39,17 +39,21 @@ def _item_name(item):
     return [blake2b(data, digest_size=16).hexdigest(), *shape]
 
 # %% ../nbs/96_cache.ipynb #43accbd4
-def _folder_for(root, items):
+def _names(images):
+    "What tells the images apart, however they are ordered and divided"
+    return [os.fspath(f) if images.root else str(_item_name(f)) for f in images.items]
+
+def _folder_for(root, names):
     "Where the decoded images of a folder, or of a list if there is none, are kept"
     if root and is_ours(root): return root/'.resnet_course'
-    return cache_home()/'images'/_digest(str(root.resolve()) if root else [_item_name(item) for item in items])
+    return cache_home()/'images'/_digest(str(root.resolve()) if root else sorted(names))
 
 # %% ../nbs/96_cache.ipynb #65acafb8
 def cache_folder(
     source, # As in `get_data`, or `ImageFiles`
 ) -> Path:
     "Where decoded images are kept: in a hidden folder beside the folders of images, else in this user's cache folder"
-    if isinstance(source, ImageFiles): return _folder_for(source.root, source.items)
+    if isinstance(source, ImageFiles): return _folder_for(source.root, _names(source))
     return _folder_for(find_data(source, download=False), ())
 
 # %% ../nbs/96_cache.ipynb #bdc5f387
@@ -76,6 +80,7 @@ def _decode(items, presize):
     images = np.empty((len(items),presize,presize,3), np.uint8)
     def put(i):
         try: images[i] = np.asarray(middle_square(RGBImage.create(items[i]), presize))
+        except StorageError: raise
         except Exception: return image_fault(items[i]) or 'changed while it was read'
     faults = parallel(put, range(len(items)), threadpool=True, n_workers=os.cpu_count(), progress=False)
     return torch.from_numpy(images), {i: fault for i,fault in enumerate(faults) if fault}
@@ -111,9 +116,11 @@ class _Shards:
     "Decoded images in shards on the disk: opened, made where they are missing or harmed"
     def __init__(self, images, presize):
         self.images,self.items,self.root,self.presize = images,images.items,images.root,presize
-        self.per = max(1, SHARD//(3*presize**2))  # images in a shard
-        self.parts = [self.items[i:i+self.per] for i in range(0, len(self.items), self.per)]
-        self.folder = _folder_for(self.root, self.items)/f"{presize}px{'' if images.whole else '-part'}"
+        names,self.per = _names(images),max(1, SHARD//(3*presize**2))  # images in a shard
+        self.order = np.array(sorted(range(len(names)), key=names.__getitem__))  # as they are kept
+        self.place = np.argsort(self.order)  # where each of them is kept
+        self.parts = [[self.items[k] for k in self.order[i:i+self.per]] for i in range(0, len(names), self.per)]
+        self.folder = _folder_for(self.root, names)/f"{presize}px{'' if images.whole else '-part'}"
         self.files = [self.folder/f'{_made_from(part, self.root, presize)}.safetensors' for part in self.parts]
         self.shape = len(self.items),presize,presize,3
         self.shards,self.checked = [self._open(i) for i in range(len(self.parts))],set()
@@ -123,7 +130,7 @@ class _Shards:
     def make(self, i):
         "Decode shard `i` and keep it; `{file: fault}` instead, if there are images that cannot be read"
         images,faults = _decode(self.parts[i], self.presize)
-        if faults: return {self.images.name(i*self.per+j): fault for j,fault in faults.items()}
+        if faults: return {self.images.name(int(self.order[i*self.per+j])): fault for j,fault in faults.items()}
         if _made_from(self.parts[i], self.root, self.presize)!=self.files[i].stem:
             raise CourseError(f"{self.root or 'an image'} changed while it was read; "
                               "wait until it is complete and start again")
@@ -152,9 +159,10 @@ class CachedImages(_Shards):
         if not isinstance(rows, slice): rows = np.asarray(rows) if np.size(rows) else np.zeros(0, int)
         rows = np.arange(len(self))[rows]  # as of an array, so also from the end, by a mask, or not there
         if rows.ndim==0: return self[rows[None]][0]
+        rows = self.place[rows]
         if len(self.parts)==1: return torch.from_numpy(self.shard(0)[rows])
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for place,row in enumerate(rows.tolist()): out[place] = self.shard(row//self.per)[row%self.per]
+        for i,row in enumerate(rows.tolist()): out[i] = self.shard(row//self.per)[row%self.per]
         return torch.from_numpy(out)
 
     @property
@@ -167,7 +175,8 @@ class CachedImages(_Shards):
                               "take a smaller presize, or the plain pipeline: get_data, pipeline='book'")
         out = torch.empty(self.shape, dtype=torch.uint8, device=device)
         for i in range(len(self.parts)):
-            out[i*self.per:(i+1)*self.per] = torch.from_numpy(self.shard(i).copy())  # torch wants what it may write to
+            rows = torch.from_numpy(self.order[i*self.per:(i+1)*self.per]).to(device)
+            out[rows] = torch.from_numpy(self.shard(i).copy()).to(device)  # torch wants what it may write to
         return out
 
 # %% ../nbs/96_cache.ipynb #fec6ad16

@@ -6,18 +6,16 @@
 __all__ = ['DATASETS', 'digits_path', 'Dataset', 'usual_place', 'find_dataset', 'find_data']
 
 # %% ../nbs/95_files.ipynb #b430dc64
-import os, shutil, sys, tarfile, zipfile
+import os, shutil, tarfile, zipfile
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastai.data.external import URLs, fastai_path
-from fastcore.imports import IN_NOTEBOOK
-from fastcore.net import urlclean, urlopen
-from fastprogress import progress_bar
-from .errors import CourseError, printable
-from .files import cache_home, whole_folder, write_whole
+from fastcore.net import urlclean
+from .errors import CourseError, StorageError, printable
+from .files import cache_home, fetch_file, whole_folder
 from .folders import count_images
 from .shards import fetch_shards
 
@@ -89,17 +87,6 @@ def find_dataset(
         if text in (d.name, d.where) or folder==os.path.realpath(usual_place(d)): return d
     return Dataset(Path(text).stem if '://' in text else Path(folder).name, text)
 
-# %% ../nbs/95_files.ipynb #ed11e88a
-def _blocks(url):
-    "What an address gives, block by block, and all of it"
-    with urlopen(url, timeout=60) as came:
-        size,n,blocks = int(came.headers.get('Content-Length') or 0),0,iter(lambda: came.read(2**18), b'')
-        if size and (sys.stdout.isatty() or IN_NOTEBOOK): blocks = progress_bar(blocks, -(-size//2**18), leave=False)
-        for block in blocks: n += len(block); yield block
-        if n<size: raise ValueError(f"only {n:,} of {size:,} bytes came")
-
-def _fetch(url, file): write_whole(file, _blocks(url)); return file
-
 # %% ../nbs/95_files.ipynb #9db7a09f
 def _unpack(archive, part):
     "Unpack what has `train/` and `val/` into the folder `part`; no member of an archive gets out of it"
@@ -122,12 +109,13 @@ def _download(dataset, path):
     "Download a set, or its shards, beside its place, look whether all is whole, and only then give it its name"
     try:
         if dataset.where.endswith('/'):
-            fetch_shards(dataset.where, path, _fetch)
+            fetch_shards(dataset.where, path)
             return path
         with whole_folder(path) as part:
-            _unpack(_fetch(dataset.where, part/'.archive'), part)
+            _unpack(fetch_file(dataset.where, part/'.archive'), part)
             if dataset.counts and (n := count_images(part))!=dataset.counts:
                 raise ValueError(f"what came has {n} images, not {dataset.counts}")
+    except StorageError: raise  # of what was asked for
     except Exception as e:  # what comes over a network may fail in any way
         why = printable(str(e).partition('\n')[0] or type(e).__name__)
         raise CourseError(f"cannot download {dataset.where} ({why}); try again, "

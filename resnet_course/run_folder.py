@@ -17,6 +17,7 @@ from fastcore.parallel import parallel
 from .data import ImageFiles, RGBImage, find_data, usable_images
 from .errors import CourseError
 from .files import short_name, write_whole
+from .images import reading_order
 from .limits import LIMITS
 from .model_files import model_spec, save_model
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
@@ -155,7 +156,9 @@ def look_at_images(
         words = '\0'.join([part, images.labels[i], unicodedata.normalize('NFC', name), ''])
         contents = _contents(item)
         return blake2b(os.fsencode(words)+contents, digest_size=16).digest(), contents.hex()[:16]
-    found = parallel(about, range(len(images.items)), n_workers=os.cpu_count(), threadpool=True, progress=progress)
+    order = reading_order(images.items)
+    found = parallel(about, order, n_workers=os.cpu_count(), threadpool=True, progress=progress)
+    found = [found[k] for k in np.argsort(order)]
     return blake2b(b''.join(all_of for all_of,_ in found), digest_size=16).hexdigest(), [known for _,known in found]
 
 def image_fingerprint(

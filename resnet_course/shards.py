@@ -5,35 +5,15 @@
 # %% auto #0
 __all__ = ['ShardImage', 'shard_files', 'shard_images', 'fetch_shards', 'write_shards']
 
-# %% ../nbs/17b_million_files.ipynb #5ba2d001
-import io, itertools, json, os, random, re, tarfile, time
-from functools import lru_cache
-from hashlib import blake2b
+# %% ../nbs/17b_million_files.ipynb #5ba2d0im
+import io, itertools, json, os, random, re, tarfile
 from pathlib import Path
-from threading import Lock
 from urllib.parse import quote
-from weakref import finalize
 from fastprogress import progress_bar
-from .errors import CourseError, printable
-from .files import cache_home, is_ours, whole_folder, write_whole
+from .errors import CourseError, StorageError, printable
+from .files import fetch_file, whole_folder, write_whole
 from .images import SUFFIXES
-
-# %% ../nbs/17b_million_files.ipynb #5ba2d018
-class _File: pass
-@lru_cache(64)
-def _file(shard):
-    "The tar, open"
-    (file := _File()).fd = os.open(shard[0], os.O_RDONLY | getattr(os, 'O_BINARY', 0))
-    finalize(file, os.close, file.fd)
-    return file
-
-_one = Lock()
-def _bytes_at(fd, n, first):
-    "Some bytes of an open file; where there is no `pread`, as on Windows, one thread after the other"
-    if hasattr(os, 'pread'): return os.pread(fd, n, first)
-    with _one:
-        os.lseek(fd, first, os.SEEK_SET)
-        return os.read(fd, n)
+from .tars import address_of, bytes_at, fetched, index_file, make_room, open_tar, store_bytes, tar_index
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d002
 class ShardImage(type(Path())):
@@ -46,51 +26,20 @@ class ShardImage(type(Path())):
         image.shard,image.place = shard,place
         return image
     def __reduce__(self): return ShardImage.at, (str(self), self.shard, self.place)
-    def stat(self, **kwargs): return os.stat(self.shard[0], **kwargs)
+    def stat(self, **kwargs): # Of the shard; one that may be dropped and fetched again as it was listed
+        if not address_of(os.path.dirname(self.shard[0])): return os.stat(self.shard[0], **kwargs)
+        _,size,ns = self.shard
+        return os.stat_result((0o100644,0,0,1,0,0,size,*[ns//10**9]*3), {'st_mtime_ns': ns, 'st_ctime_ns': ns})
     def open(self, *args, **kwargs): # As of any path, to read bytes
         "Its bytes, if the shard is as it was"
         (tar,*was),(first,n) = self.shard,self.place
         try:
-            file = _file(self.shard)
-            data,now = _bytes_at(file.fd, n, first),os.fstat(file.fd)
+            file = open_tar(self.shard)
+            data,now = bytes_at(file.fd, n, first),os.fstat(file.fd)
             if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
             why = 'has changed since it was listed; start again'
-        except OSError as e: why = f'cannot be read ({e.strerror})'
-        raise CourseError(f"shard {printable(Path(tar).name)} {why}")
-
-# %% ../nbs/17b_million_files.ipynb #5ba2d003
-def _scan(path):
-    "`[name, class, first byte, how many]` of each file in a tar; one that has lost its end is refused"
-    members,classes = [],{}
-    try:
-        with open(path, 'rb') as f, tarfile.open(fileobj=f, mode='r:') as tar:
-            while (m := tar.next()) is not None:
-                tar.members.clear()  # or it keeps them all
-                key,ext = re.fullmatch(r'((?:.*/)?[^./]*)\.?([^/]*)', m.name, re.DOTALL).groups()
-                if ext=='cls' and m.isreg(): classes[key] = tar.extractfile(m).read().decode(errors='replace').strip()
-                elif not m.isdir(): members.append((m.name, key, m.offset_data, m.size if m.isreg() else 0))
-            f.seek(tar.offset)
-            whole = f.read(1024)==bytes(1024)
-    except tarfile.TarError: whole = False
-    if not whole: raise CourseError(f"shard {printable(path)} is cut short, or no tar; copy it again")
-    return [[name, classes.get(key), *place] for name,key,*place in members]
-
-# %% ../nbs/17b_million_files.ipynb #5ba2d004
-def _index(path):
-    "A tar as it is now, and its members, from the index beside it; that is made the first time"
-    s,file = os.stat(path),path.with_name(f'.{path.name}.index')
-    if not is_ours(path.parent):
-        file = cache_home()/'shards'/blake2b(os.fsencode(os.path.realpath(path)), digest_size=8).hexdigest()
-    try:
-        stamp,members = json.loads(file.read_bytes())
-        if stamp==[s.st_size,s.st_mtime_ns]: return (str(path), *stamp), members
-    except (OSError,ValueError,TypeError): pass  # there is none, or half of one
-    stamp,members = [s.st_size,s.st_mtime_ns],_scan(path)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps([stamp,members]).encode())
-    except OSError: pass  # no room for it: it can be made again
-    return (str(path), *stamp), members
+        except OSError as e: why = f'cannot be read ({e.strerror or e})'
+        raise StorageError(f"shard {printable(Path(tar).name)} {why}")
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d005
 def _info(folder):
@@ -111,8 +60,9 @@ def shard_files(
     folder,said = Path(folder),''
     if not folder.is_dir():
         folder,said = folder.parent,{'train': 'train(ing)?', 'val': 'val(id(ation)?)?|dev'}.get(folder.name, '$^')
-    files = sorted(f for f in folder.glob('[!.]*.tar') if f.is_file())
-    missing = sorted(set(_info(folder)[0])-{f.name for f in files})
+    told,files = _info(folder)[0],{f for f in folder.glob('[!.]*.tar') if f.is_file()}
+    if address_of(folder): files |= {f for f in map(folder.joinpath, told) if index_file(f).is_file()}  # dropped
+    missing,files = sorted(set(told)-{f.name for f in files}),sorted(files)
     numbered = [(m[1], len(m[2]), int(m[2])) for f in files if (m := re.fullmatch(r'(.*?)(\d+)', f.stem, re.DOTALL))]
     missing += [f'{b[0]}{a[2]+1:0{a[1]}}.tar' for a,b in itertools.pairwise(numbered)
                 if a[:2]==b[:2] and b[2]>a[2]+1]
@@ -134,7 +84,7 @@ def shard_images(
     "The images in shards, each in a folder called as its class: what its `.cls` says, or else its folder in the tar"
     images,left_out = [],{} if left_out is None else left_out
     for path in files:
-        (shard,members),(lengths,classes),before = _index(path),_info(path.parent),len(images)
+        (shard,members),(lengths,classes),before = tar_index(path),_info(path.parent),len(images)
         for name,said,*place in members:
             folder,_,base = name.rpartition('/')
             suffix = '.'+base.partition('.')[2].lower()
@@ -151,31 +101,37 @@ def shard_images(
             raise CourseError(f"shard {printable(path)} has {n} images, and _info.json says {told}; copy it again")
     return images
 
-# %% ../nbs/17b_million_files.ipynb #17bfetch
+# %% ../nbs/17b_million_files.ipynb #17bfetc2
 def fetch_shards(
     url, # Of a folder of shards, with a slash at its end
     folder, # Where they are kept; one that is there already, and whole, is not fetched again
-    fetch, # `fetch(url, file)` saves what an address gives, whole or not at all
 ):
-    "Fetch the shards that the `_info.json` at an address lists; each is asked for three times"
-    def get(name, check, again): # How to look at what came, and at what was there
-        file = folder/name
-        for wait in (1,4,None):
-            try:
-                if file.exists(): return again(file)
-                fetch(url+quote(name), file)
-                return check(file)
-            except Exception as e:  # what comes over a network may fail in any way
-                if isinstance(e, CourseError): file.unlink()  # it is there, and harmed
-                if wait is None: raise OSError(f'{name}: {e}') from None
-                time.sleep(wait)
+    "Fetch the shards that the `_info.json` at an address lists, or if only some may be kept, what is in them"
     folder.mkdir(parents=True, exist_ok=True)
     def read(file): return _info(file.parent)
-    get('_info.json', read, read)
+    fetched(url+'_info.json', folder/'_info.json', read, read)
     for name in (names := _info(folder)[0]):
         if not re.fullmatch(r'[^./\\][^/\\]*\.tar', name):
             raise OSError(f'_info.json lists {name!r}, which is no tar beside it')
-    for name in names: get(name, lambda file: shard_images([file]), _index)
+    write_whole(folder/'.address', url.encode())
+    address_of.cache_clear()
+    for file in map(folder.joinpath, names):
+        if store_bytes() and not file.exists() and _listed(url, file): continue
+        fetched(url+quote(file.name), file, lambda file: shard_images([file]), tar_index)
+        make_room(file)
+
+# %% ../nbs/17b_million_files.ipynb #17bstor3
+def _listed(url, file):
+    "Whether the members of a shard are known, from before or from the server"
+    index = index_file(file)
+    try:
+        if not index.exists():
+            index.parent.mkdir(parents=True, exist_ok=True)
+            fetch_file(url+quote(f'.{file.name}.index'), index)
+        return bool(shard_images([file]))
+    except Exception:  # there is none, or it is of another shard
+        index.unlink(missing_ok=True)
+        return False
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d008
 def _write_part(name, out, items, classes, n_bytes):

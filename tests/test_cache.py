@@ -354,6 +354,32 @@ def test_images_in_memory_that_differ_in_their_colours_alone(own_cache):
         assert torch.equal(cached[:], cache._decode(pictures, SIDE)[0])
 
 
+@a_class_of_one
+@pytest.mark.parametrize('kind', ['folder', 'groups', 'files', 'PIL', 'other order'])
+def test_another_split_decodes_nothing(own_cache, unsplit, calls, kind):
+    "Whatever is held out, and however a list is ordered: each image is found where it was kept"
+    files = sorted(unsplit.rglob('*.png'))
+    labels, order = [f.parent.name for f in files], range(len(files))
+    def divided(seed):
+        if kind == 'folder': return image_files(unsplit, valid_pct=0.3, seed=seed)
+        if kind == 'groups': return image_files(unsplit, valid_pct=0.3, seed=seed, groups='.*')
+        if kind == 'other order': return image_files(files=[files[i] for i in order[::1-2*seed]],
+                                                     labels=[labels[i] for i in order[::1-2*seed]], valid_pct=0.3)
+        return image_files(files=in_memory(files, kind) if kind == 'PIL' else files, labels=labels, valid_pct=0.3,
+                           seed=seed)
+    lists = [divided(seed) for seed in (0, 1)]
+    assert lists[0].train != lists[1].train
+    cached = cached_images(lists[0], SIDE)[0]
+    assert len(cached.files) == 4 == len(files_of(cached.folder))
+    calls.clear()
+    again = cached_images(lists[1], SIDE)[0]
+    assert calls['decode'] == 0 and again.files == cached.files and len(files_of(cached.folder)) == 4
+    for images, kept in zip(lists, (cached, again), strict=True):
+        assert torch.equal(kept[:], cache._decode(images.items, SIDE)[0]) and torch.equal(kept.to('cpu'), kept[:])
+        assert torch.equal(fast_data(images, SIDE, SIDE, bs=8).valid.one_batch()[1],
+                           torch.tensor([images.classes.index(c) for c in images.labels[len(images.train):]]))
+
+
 def test_left_out_images_are_kept_apart(small, calls):
     "Going back and forth between all and some decodes nothing again"
     skip = {image_files(small).train[0]}

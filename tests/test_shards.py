@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL_NET, a_class_of_one, linked_digits
 from fastai.distributed import DistributedDL
 from PIL import Image
@@ -22,12 +23,13 @@ from test_ranks import all_well, fit, together
 from tiny import TINY, results
 from tiny import fit as fit_here
 
-from resnet_course import CourseError, shards
+from resnet_course import CourseError, shards, tars
+from resnet_course.cache import cache_folder, cached_images
 from resnet_course.data import get_data, image_files
 from resnet_course.distributed import shared
 from resnet_course.fast import fast_data
 from resnet_course.run import SaveRun
-from resnet_course.shards import shard_files, shard_images, write_shards
+from resnet_course.shards import ShardImage, shard_files, shard_images, write_shards
 
 
 def cut(images, out):
@@ -285,8 +287,8 @@ def test_tars_of_others(tmp_path, layout, kind, monkeypatch):
             if kind != 'folder': members.append((f'{key}.cls', label(i).encode()+b'\n'))
         tar_of(tmp_path/'set'/name, members)
     scans = []
-    scan = shards._scan
-    monkeypatch.setattr(shards, '_scan', lambda path: scans.append(path) or scan(path))
+    scan = tars._scan
+    monkeypatch.setattr(tars, '_scan', lambda path: scans.append(path) or scan(path))
     for _ in range(2):
         images = image_files(tmp_path/'set')
         assert images.classes == sorted(map(label, range(3))) and images.counts == {'train': 6, 'val': 6}
@@ -385,7 +387,7 @@ def test_harmed_while_it_is_used(own, harm):
     HARM[harm][0](own/'train-000003.tar')
     with pytest.raises(CourseError) as e: dls.train.one_batch()
     assert f'train-000003.tar {HARM[harm][1]}' in str(e.value) and '\n' not in str(e.value)
-    with pytest.raises((CourseError, FileNotFoundError), match=r'(4 of 34 images|No such file).*train-000003\.tar'):
+    with pytest.raises((CourseError, FileNotFoundError), match=r'(No such file.*|shard )train-000003\.tar'):
         fast_data(images, 8, 32, bs=8, device='cpu')
 
 
@@ -426,7 +428,7 @@ def server(seven, tmp_path, monkeypatch):
             self.wfile.write(data[:len(data)//2] if fault in ('cut', 'dropped') else data)
 
     monkeypatch.setattr('resnet_course.datasets.fastai_path', lambda what: tmp_path/what)
-    monkeypatch.setattr('resnet_course.shards.time.sleep', lambda seconds: None)
+    monkeypatch.setattr('resnet_course.tars.time.sleep', lambda seconds: None)
     with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as served:
         Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
         Handler.url = f'http://127.0.0.1:{served.server_port}/a set/seven/'.replace(' ', '%20')
@@ -471,3 +473,137 @@ def test_a_list_of_shards_leaves_its_folder_alone(server, seven, tmp_path, monke
                         json.dumps(said).encode() if f == seven/'_info.json' else read(f))
     with pytest.raises(CourseError, match='no tar beside it'): find_data(server.url)
     assert set(server.asked) == {'_info.json'}
+
+
+# -- a store that holds some of the shards
+
+ROOM = 25_000  # bytes: each of the nine shards has 10,240
+
+
+@pytest.fixture
+def few(server, monkeypatch):
+    "The server, and a store of two shards"
+    monkeypatch.setenv('RESNET_COURSE_STORE_GB', f'{ROOM/1e9:.9f}')
+    tars._came.clear(), tars._lost.clear()
+    return server
+
+
+def kept(root): return sum(f.stat().st_size for f in root.glob('*.tar'))
+def tars_of(asked): return [name for name in asked if name.endswith('.tar')]
+
+
+@pytest.mark.parametrize('indices', [True, False])
+def test_a_store_holds_some_of_the_shards(few, images, own_cache, monkeypatch, indices):
+    "The list needs no image if the server has indices; each shard is fetched once to be decoded, and then never again"
+    if not indices:
+        few.faults |= {f'.{name}-{i:06}.tar.index': iter(['gone']) for name in ('train', 'val') for i in range(9)}
+    here = image_files(cut(images, own_cache.parent/'here'))
+    sizes, make_room = [], tars.make_room
+    for module in (shards, tars):
+        monkeypatch.setattr(module, 'make_room', lambda path: (make_room(path), sizes.append(kept(path.parent))))
+    there = image_files(few.url)
+    assert [(f.parent.name, f.name) for f in there.items] == [(f.parent.name, f.name) for f in here.items]
+    assert len(tars_of(few.asked)) == (0 if indices else 9)
+    before = len(few.asked)
+    pixels = cached_images(there, 40)[0][:]
+    assert torch.equal(pixels, cached_images(here, 40)[0][:])
+    again = tars_of(few.asked[before:])
+    assert len(again) == len(set(again)) == 9
+    assert max(sizes) <= ROOM and kept(there.root) <= ROOM
+    assert torch.equal(cached_images(few.url, 40)[0][:], pixels) and len(tars_of(few.asked[before:])) == len(again)
+    assert not list(there.root.glob('*.new')) and not list(there.root.glob('.*.new'))
+
+
+def test_a_store_that_grows_fetches_the_rest(few, monkeypatch):
+    root = image_files(few.url).root
+    monkeypatch.delenv('RESNET_COURSE_STORE_GB')
+    assert len(image_files(few.url).items) == 34 and len(list(root.glob('*.tar'))) == 9
+    few.faults |= {name: iter(['gone']*9) for name in few.asked}
+    assert len(image_files(root).items) == 34
+
+
+@pytest.mark.parametrize('said', ['x', '0', '-1', 'inf', 'nan', '1 GB', '0.0'])
+def test_a_store_of_no_size(server, monkeypatch, said):
+    monkeypatch.setenv('RESNET_COURSE_STORE_GB', said)
+    assert refusal(server.url).startswith(f'RESNET_COURSE_STORE_GB={said!r} is no size')
+
+
+def test_a_store_smaller_than_a_shard(few, monkeypatch):
+    monkeypatch.setenv('RESNET_COURSE_STORE_GB', '0.000009')
+    images = image_files(few.url)
+    with pytest.raises(CourseError, match='keeps 9e-06; let it keep'):
+        cached_images(images, 40)
+
+
+@pytest.mark.parametrize('fault', ['cut', 'dropped', 'log-in', 'gone', 'another'])
+def test_a_shard_that_comes_back_harmed(few, fault):
+    "Twice is nothing; after three times it is one line, and no image is skipped for it, nor asked for again at once"
+    images, name = image_files(few.url), 'train-000003.tar'
+    few.faults[name] = iter([fault]*2)
+    pixels = cached_images(images, 40)[0][:]
+    assert few.asked.count(name) == 3
+    shutil.rmtree(cache_folder(images))
+    for f in images.root.glob('*.tar'): f.unlink()
+    tars.open_tar.cache_clear()
+    few.faults[name], before = iter([fault]*3), len(few.asked)
+    for words in ({}, {'skip_broken': True}):
+        with pytest.raises(CourseError, match=name) as e: fast_data(few.url, 40, 40, 2, **words)
+        assert '\n' not in str(e.value) and few.asked[before:].count(name) == 3
+    tars._lost.clear()  # a minute later
+    assert torch.equal(cached_images(few.url, 40)[0][:], pixels)
+
+
+@pytest.mark.parametrize('lie', ['another shard', 'no list', 'empty', 'other places'])
+def test_an_index_that_is_not_of_its_shard(few, seven, monkeypatch, lie):
+    "It is made from the shard, or what comes is refused"
+    read, index = Path.read_bytes, '.train-000002.tar.index'
+    stamp, members = json.loads(read(seven/index))
+    told = {'another shard': read(seven/'.train-000006.tar.index'), 'no list': b'{"a": 1}', 'empty': b'',
+            'other places': json.dumps([stamp, [[*m[:2], m[2]+1, m[3]] for m in members]]).encode()}[lie]
+    monkeypatch.setattr(Path, 'read_bytes', lambda f: told if f == seven/index else read(f))
+    images = image_files(few.url)
+    assert len(images.items) == 34
+    if lie != 'other places': assert torch.is_tensor(cached_images(images, 40)[0][:])
+    else:
+        with pytest.raises(CourseError, match='it is another one than was listed'):
+            cached_images(images, 40)
+
+
+def test_many_readers_of_a_small_store(few):
+    "Threads that read in mixed order, each after what another has just dropped; and it is said"
+    images = image_files(few.url)
+    wanted = [f for seed in range(6) for f in np.random.default_rng(seed).permutation(np.array(images.items, object))]
+    with pytest.warns(UserWarning, match='images are read in mixed order'), ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda f: f.open().read(), wanted))
+    assert read == [ShardImage.at(str(f), f.shard, f.place).open().read() for f in wanted]
+    assert all(data[1:4] == b'PNG' for data in read) and kept(images.root) <= ROOM
+
+
+def test_processes_share_a_small_store(few, tmp_path):
+    code = ("import sys; from resnet_course.data import image_files; import numpy as np\n"
+            "items = image_files(sys.argv[1]).items\n"
+            "order = np.random.default_rng(int(sys.argv[2])).permutation(len(items))\n"
+            "print(sum(len(items[i].open().read()) for i in order))")
+    root = image_files(few.url).root
+    words = sys.executable, '-W', 'ignore', '-c', code, root
+    ran = [subprocess.Popen([*words, str(seed)], stdout=subprocess.PIPE, text=True) for seed in range(3)]
+    said = [int(p.communicate(timeout=120)[0]) for p in ran]
+    assert said == [sum(f.place[1] for f in image_files(root).items)]*3 and kept(root) <= ROOM
+
+
+def test_a_training_from_a_small_store(few, command, tmp_path, monkeypatch):
+    "The same run as from all shards"
+    words = 'train', '--data', few.url, '--epochs', '2', *SMALL_NET
+    assert command(*words, '--out', tmp_path/'few')[0] == 0
+    monkeypatch.delenv('RESNET_COURSE_STORE_GB')
+    assert command(*words, '--out', tmp_path/'all')[0] == 0
+    first, second = (pd.read_csv(tmp_path/run/'history.csv').drop(columns='seconds') for run in ('few', 'all'))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_images_are_not_skipped_for_a_shard_that_changed(own):
+    "None of them is at fault"
+    images = image_files(own)
+    with (own/'train-000003.tar').open('ab') as f: f.write(bytes(512))
+    for read in (lambda: fast_data(images, 40, 40, 2), lambda: fast_data(images, 40, 40, 2, skip_broken=True)):
+        with pytest.raises(CourseError, match='has changed since it was listed'): read()
