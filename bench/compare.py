@@ -33,9 +33,10 @@ from gpu import FinishedClock
 from measure import measure, table
 from runner import Record, cost, epochs_of, in_fresh_process, line, options, peak_mb
 from screen import HELD_OUT, SPLIT_SEED, tuning_split
+from resnet_course import step
 from resnet_course.cache import CachedDL
 from resnet_course.data import image_files
-from resnet_course.fast import fast_data, fast_learner, keep_memory
+from resnet_course.fast import fast_data, fast_learner
 from resnet_course.models import create_model, list_models
 from resnet_course.train import ValidateLast, pick_device
 
@@ -114,7 +115,6 @@ def peak(args, name=None):
 
 def measure_cost(args, nets):
     "Seconds in turns; the peak of memory of each net above that of a batch alone"
-    keep_memory()
     torch.set_num_threads(args.threads)
     record = Record(args, f"What the named nets cost to train and to ask, at {SIZE} px", args.data,
                     Path(args.data).name)
@@ -127,6 +127,11 @@ def measure_cost(args, nets):
         return [{'variant': n, 'MB': round(in_fresh_process(peak, args, n)-alone)} for n in nets]
     record.fill(({'case': case} for case in (*cases, 'memory')), run)
     print(table([r for r in record.runs if 'seconds' in r], BASE))
+
+
+def told(run):
+    "A line about a training, with its rate where that is what differs"
+    return f"{run.get('rate', '')} {line(run)}".lstrip()
 
 
 def best(runs):
@@ -149,7 +154,7 @@ def find_rates(args, nets):
     for name in (names[0] for names in FAMILIES.values() if names[0] in nets):
         rates = FIRST
         while rates:
-            record.fill([{'variant': name, 'rate': rate, 'seed': s} for rate in rates for s in TUNING_SEEDS], run, line)
+            record.fill([{'variant': name, 'rate': rate, 'seed': s} for rate in rates for s in TUNING_SEEDS], run, told)
             rate, tried = best([r for r in record.runs if r['variant'] == name])
             beyond = {tried[0]: -1, tried[-1]: 1}.get(rate, 0)
             at = RATES.index(rate)+beyond
@@ -180,7 +185,7 @@ def compare(args, nets):
                     Path(args.data).name, variants=variants)
     def run(variant, seed): return trained(args, *(variants[variant][k] for k in ('net', 'rate', 'images')), seed)
     record.fill([{'variant': v, 'seed': seed} for seed in args.seeds for v in variants if variants[v]['net'] in nets],
-                run, line)
+                run, told)
 
 
 def main():
@@ -197,6 +202,7 @@ def main():
     parser.add_argument('--tiny', action='store_true', help="rehearse: the digits, two batches")
     args = parser.parse_args()
     args.device = pick_device(args.device)
+    step.keep_memory()
     if args.tiny: args.data = 'digits'
     words = [args.experiment, '--data', Path(args.data).name, *['--tiny']*args.tiny]
     args.command = ' '.join(['python bench/compare.py', *words])
