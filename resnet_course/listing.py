@@ -136,8 +136,15 @@ def _check_folder(source, labels, valid, valid_pct, seed, groups):
 
 # %% ../nbs/95_files.ipynb #00remark1
 def _remarks(images):
-    "What a person should know of images before training: what is not used, and which classes nothing measures"
+    "What a person should know before training: what is not used, classes that may be one, or that nothing measures"
     if images.left_out: yield left_out_line(images.left_out, len(images.items))
+    called = {}
+    for name in images.classes:
+        called.setdefault(' '.join(str(name).replace('_', ' ').split()).casefold(), []).append(name)
+    if alike := [names for names in called.values() if names[1:]]:
+        (a,b,*_),more = alike[0],f" (and {len(alike)-1} more)" if alike[1:] else ''
+        yield (f"classes {printable(a)!r} and {printable(b)!r}{more} differ in capitals or spaces alone; "
+               "if they are one, call them the same")
     n = len(images.train)
     if not (bare := sorted(set(images.labels[:n])-set(images.labels[n:]))): return
     more = f" and {len(bare)-1} more" if bare[1:] else ''

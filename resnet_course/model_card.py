@@ -132,12 +132,16 @@ def model_card(
 # %% ../nbs/92_command.ipynb #bd13a9c2
 def write_card(
     run, # As in `model_card`
-    file=None, # Where it goes; `None`: `README.md` beside the model
+    file=None, # Where it goes; `None`: `README.md` beside the model, if that is no other model's card
 ) -> Path: # That file
     "Write the card; a file that somebody wrote, or has made their own, stays"
     text,place = model_card(run),Path(run).expanduser()
-    file = Path(file).expanduser() if file is not None else (place if place.is_dir() else place.parent)/'README.md'
+    model,usual = (place/'model.safetensors' if place.is_dir() else place),file is None
+    file = model.with_name('README.md') if usual else Path(file).expanduser()
     if file.is_dir(): raise CourseError(f"{printable(file)} is a folder; name a file in it")
     check_own(file, lambda was: was.startswith(_MADE.encode()))
+    if usual and file.is_file() and f'- **File**: {_text(model.name)}, '.encode() not in file.read_bytes():
+        raise CourseError(f"{printable(file)} is the card of another model; say where that of {printable(model.name)} "
+                          f"goes: --file {printable(file.with_name(model.stem+'.md'))}")
     write_whole(file, text.encode('utf-8', 'backslashreplace'))
     return file

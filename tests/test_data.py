@@ -413,6 +413,25 @@ def put_back(folder):
     (folder/'val'/'7').rmdir()
 
 
+@pytest.mark.parametrize('kind', ['folder', 'list'])
+@pytest.mark.parametrize('names, says', [
+    (('dog', 'dog '), "classes 'dog' and 'dog ' differ"), (('Dog', 'dog'), "classes 'Dog' and 'dog' differ"),
+    (('my dog', 'my_dog', 'MY  DOG'), "classes 'MY  DOG' and 'my dog' differ"),
+    (('A', 'a', 'B', 'b', 'c'), "classes 'A' and 'a' (and 1 more) differ"),
+    (('1', '-1', '10'), ''), (('dog', 'dogs', 'hot-dog'), '')])
+def test_classes_that_may_be_one(tmp_path, kind, names, says):
+    "Said once, and nothing is changed"
+    for part in ('train', 'val'):
+        for name in names:
+            (tmp_path/part/name).mkdir(parents=True)
+            Image.new('RGB', (9, 9)).save(tmp_path/part/name/'1.png')
+    files, said = sorted(tmp_path.rglob('*.png')), []
+    words = {'files': files, 'labels': [f.parent.name for f in files], 'valid': [f.parts[-3] == 'val' for f in files]}
+    images = image_files(*[tmp_path] if kind == 'folder' else [], **words if kind == 'list' else {}, report=said.append)
+    assert images.classes == sorted(names) and len(said) == bool(says)
+    if says: assert said[0] == f'{says} in capitals or spaces alone; if they are one, call them the same'
+
+
 def test_a_class_without_held_out_images_is_told(small, unsplit, table, command, tmp_path):
     "However the images are divided; by the library and by the command"
     labels, said = [*['a']*20, *['b']*18, 'c', 'd'], []
@@ -635,7 +654,7 @@ def test_an_accent_is_one_class_however_it_is_stored(small, own_cache):
 
 def test_classes_that_differ_in_case_are_two(small):
     moved(small, *((f'{s}/{a}', f'{s}/{b}') for s in ('train', 'val') for a, b in (('3', 'dog'), ('7', 'Dog'))))
-    assert image_files(small).classes == ['Dog', 'dog']
+    with pytest.warns(UserWarning, match='differ in capitals'): assert image_files(small).classes == ['Dog', 'dog']
 
 
 def test_folders_and_classes_that_are_links(small, tmp_path):

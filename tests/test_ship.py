@@ -351,6 +351,11 @@ def test_a_card_of_a_file_alone(net, exported, refused, command, tmp_path):
     card = (tmp_path/'README.md').read_text()
     assert 'Not recorded in this file.' in card and 'accuracy ' not in card.partition('## Intended')[0]
     assert command('card', exported[0], '--file', tmp_path/'onnx.md')[0] == 0
+    beside = shutil.copy(exported[0], alone.with_name('other.onnx'))
+    card = alone.with_name('README.md').read_bytes()
+    assert 'README.md is the card of another model; say where that of other.onnx goes' in refused('card', beside)
+    assert alone.with_name('README.md').read_bytes() == card
+    assert command('card', beside, '--file', alone.with_name('other.md'))[0] == 0 == command('card', alone)[0]
     assert 'holds no model' in refused('card', tmp_path) and 'holds no model' in refused('card', tmp_path/'none')
 
 
