@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from fastai.data.core import TfmdDL
 from fastai.torch_core import TensorCategory, TensorImage
-from fastcore.parallel import parallel
 from fastprogress import progress_bar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
@@ -21,6 +20,7 @@ from .data import ImageFiles, RGBImage, find_data, image_fault, image_files, ref
 from .errors import CourseError, StorageError
 from .files import cache_home, is_ours, remove_parts, write_whole
 from .folders import has_classes, has_part
+from .images import over_images
 from .pixels import middle_square
 from .shards import shard_files
 
@@ -82,7 +82,7 @@ def _decode(items, presize):
         try: images[i] = np.asarray(middle_square(RGBImage.create(items[i]), presize))
         except StorageError: raise
         except Exception: return image_fault(items[i]) or 'changed while it was read'
-    faults = parallel(put, range(len(items)), threadpool=True, n_workers=os.cpu_count(), progress=False)
+    faults = over_images(put, items)
     return torch.from_numpy(images), {i: fault for i,fault in enumerate(faults) if fault}
 
 # %% ../nbs/96_cache.ipynb #088a8bb3

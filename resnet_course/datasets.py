@@ -69,7 +69,7 @@ def usual_place(
     try: folder = fastai_path('data')
     except Exception: folder = None  # its settings cannot be read, or kept
     folder = folder or Path(os.getenv('FASTAI_HOME') or '~/.fastai').expanduser()/'data'
-    name = Path(urlclean(dataset.where)).stem.removesuffix('.tar')
+    name = Path(urlclean(dataset.where)).stem.removesuffix('.tar').replace(':', '_')  # a server alone, with its port
     if not dataset.where.endswith('/'): return folder/name
     return folder/f"{name}-{blake2b(dataset.where.encode(), digest_size=4).hexdigest()}"  # others may call theirs so
 

@@ -74,7 +74,7 @@ def write_whole(
         _sync(path.parent)
     except BaseException as e:
         if name: Path(name).unlink(missing_ok=True)
-        if isinstance(e, OSError): e.filename,e.filename2 = str(path),None  # not the neighbour; a full disk names none
+        if isinstance(e, OSError) and e.errno: raise OSError(e.errno, e.strerror, str(path)) from e  # not the neighbour
         raise
 
 # %% ../nbs/95_files.ipynb #7b25e1bd

@@ -20,6 +20,7 @@ from torch import nn
 from .data import RGBImage, find_data, get_tfms, image_fault, image_files, refuse_broken
 from .errors import CourseError, printable
 from .folders import class_images, class_name, has_part, left_out_line
+from .images import reading_order
 from .model_files import SPEC
 from .pixels import NormalizeBytes, crop_middle, middle_square
 from .schemas import check_entries
@@ -88,7 +89,8 @@ def _table(found, names, classes):
         raise CourseError(f"the spec names {len(classes)} classes, and the net answers for {n}; give the spec that "
                           "belongs to the net")
     probabilities = torch.cat(rows).numpy() if rows else np.empty((0, len(classes)), np.float32)
-    return pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), classes)
+    table = pd.DataFrame(probabilities, pd.Index([str(names[i]) for i in order], name='image'), classes)
+    return table.iloc[np.argsort(order)]  # as they were given
 
 # %% ../nbs/91_run.ipynb #4b94861e
 @torch.inference_mode()
@@ -103,6 +105,7 @@ def predict_many(
     _check_request(spec, files, bs)
     device,one_at_a_time = next(model.parameters()).device,Lock()
     (item,batch),files,broken = _pipelines(spec, device), list(files), {}
+    order = reading_order(files)
     names = [f if isinstance(f, (str,os.PathLike)) else i for i,f in enumerate(files)]
     bs = max(1, min(bs, 64*224**2//max(spec['presize'], spec['size'])**2))
     workers,threads = min(8, os.cpu_count()),torch.get_num_threads()
@@ -111,7 +114,7 @@ def predict_many(
         except Exception as e: broken[names[i]] = image_fault(files[i]) or f'{type(e).__name__}: {e}'
     def judge(first):
         torch.set_num_threads(max(1, threads//workers))  # of this worker
-        there = [r for i in range(first, min(first+bs, len(files))) if (r := read(i))]
+        there = [r for i in order[first:first+bs] if (r := read(i))]
         if not there: return [], torch.empty(0)
         return [i for i,_ in there], _judge(model, batch, [x for _,x in there], device, one_at_a_time)
     try:

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastcore.parallel import parallel
 from .data import ImageFiles, RGBImage, find_data, usable_images
-from .errors import CourseError
+from .errors import CourseError, StorageError
 from .files import short_name, write_whole
-from .images import reading_order
+from .images import over_images
 from .limits import LIMITS
 from .model_files import model_spec, save_model
 from .schemas import ENTRIES, NAMES, SCHEMA, TEXT, check_entries, number, one_of, whole
@@ -156,9 +155,7 @@ def look_at_images(
         words = '\0'.join([part, images.labels[i], unicodedata.normalize('NFC', name), ''])
         contents = _contents(item)
         return blake2b(os.fsencode(words)+contents, digest_size=16).digest(), contents.hex()[:16]
-    order = reading_order(images.items)
-    found = parallel(about, order, n_workers=os.cpu_count(), threadpool=True, progress=progress)
-    found = [found[k] for k in np.argsort(order)]
+    found = over_images(about, images.items, progress)
     return blake2b(b''.join(all_of for all_of,_ in found), digest_size=16).hexdigest(), [known for _,known in found]
 
 def image_fingerprint(
@@ -232,10 +229,11 @@ def trained_on(
 ) -> list|None: # A truth value for each; `None`: nobody knows
     "Which of these images a model has learned from, whatever they are called"
     if (trained := read_trained(model)) is None: return None
-    def seen(item):
-        try: return _contents(item).hex()[:16] in trained
+    def seen(i):
+        try: return _contents(files[i]).hex()[:16] in trained
+        except StorageError: raise
         except (OSError,CourseError): return False  # what cannot be read is named when it is to be judged
-    return list(parallel(seen, files, n_workers=os.cpu_count(), threadpool=True, progress=False))
+    return over_images(seen, files)
 
 # %% ../nbs/91_run.ipynb #f4acd74a
 def write_config(

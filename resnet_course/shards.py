@@ -11,9 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 from fastprogress import progress_bar
 from .errors import CourseError, StorageError, printable
-from .files import fetch_file, whole_folder, write_whole
+from .files import fetch_file, remove_parts, whole_folder, write_whole
 from .images import SUFFIXES
-from .tars import address_of, bytes_at, fetched, index_file, make_room, open_tar, store_bytes, tar_index
+from .tars import (
+    address_of, bring, bytes_at, checksum, fetched, index_file, open_tar, read_index, shard_info, stamp_of, store_bytes,
+    tar_index, write_index)
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d002
 class ShardImage(type(Path())):
@@ -34,23 +36,12 @@ class ShardImage(type(Path())):
         "Its bytes, if the shard is as it was"
         (tar,*was),(first,n) = self.shard,self.place
         try:
-            file = open_tar(self.shard)
+            file = open_tar(self.shard)  # closed when nobody holds it
             data,now = bytes_at(file.fd, n, first),os.fstat(file.fd)
             if len(data)==n and [now.st_size,now.st_mtime_ns]==was: return io.BytesIO(data)
             why = 'has changed since it was listed; start again'
         except OSError as e: why = f'cannot be read ({e.strerror or e})'
         raise StorageError(f"shard {printable(Path(tar).name)} {why}")
-
-# %% ../nbs/17b_million_files.ipynb #5ba2d005
-def _info(folder):
-    "What `_info.json` says of the shards of a folder: how many images are in each; what the classes are called"
-    if not (file := folder/'_info.json').exists(): return {}, None
-    try:
-        said = json.loads(file.read_bytes())
-        parts = [zip(s['filenames'], s['shard_lengths'], strict=True) for s in said['splits'].values()]
-        return {name: n for part in parts for name,n in part}, said.get('classes')
-    except (AttributeError,KeyError,TypeError,ValueError):
-        raise CourseError(f"{printable(file)} does not list the shards; repair or remove it") from None
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d006
 def shard_files(
@@ -60,8 +51,8 @@ def shard_files(
     folder,said = Path(folder),''
     if not folder.is_dir():
         folder,said = folder.parent,{'train': 'train(ing)?', 'val': 'val(id(ation)?)?|dev'}.get(folder.name, '$^')
-    told,files = _info(folder)[0],{f for f in folder.glob('[!.]*.tar') if f.is_file()}
-    if address_of(folder): files |= {f for f in map(folder.joinpath, told) if index_file(f).is_file()}  # dropped
+    told,files = shard_info(folder)[0],{f for f in folder.glob('[!.]*.tar') if f.is_file()}
+    if address_of(folder): files |= {*map(folder.joinpath, told)}  # what is not here can be fetched
     missing,files = sorted(set(told)-{f.name for f in files}),sorted(files)
     numbered = [(m[1], len(m[2]), int(m[2])) for f in files if (m := re.fullmatch(r'(.*?)(\d+)', f.stem, re.DOTALL))]
     missing += [f'{b[0]}{a[2]+1:0{a[1]}}.tar' for a,b in itertools.pairwise(numbered)
@@ -77,61 +68,70 @@ def _label(folder, said, classes):
     return classes[int(said)] if said.isdecimal() and int(said)<len(classes) else ''
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d007
+def _images_in(path, shard, members, left_out):
+    "The images of one shard"
+    images,(told,classes) = [],shard_info(path.parent)
+    for name,said,*place in members:
+        folder,_,base = name.rpartition('/')
+        suffix = '.'+base.partition('.')[2].lower()
+        if os.path.splitext('x'+suffix)[1] not in SUFFIXES: continue  # a caption, say
+        if suffix not in SUFFIXES or not place[1]:
+            left_out[path/name] = f'empty, a link, or its key ends before {suffix}'
+            continue
+        if (label := _label(folder, said, classes)) in ('','.','..') or '/' in label:
+            raise CourseError(f"{printable(base)} in shard {printable(path)} has no class: neither its number or "
+                              "name in a .cls, nor a folder; repair the shard")
+        if folder.rpartition('/')[2]!=label: folder = f'{folder}/{label}'.lstrip('/')
+        images.append(ShardImage.at(f'{path}/{folder}/{base}', shard, place))
+    if (n := len(images))!=(said := told.get(path.name, (n,))[0]):
+        raise CourseError(f"shard {printable(path)} has {n} images, and _info.json says {said}; copy it again")
+    return images
+
 def shard_images(
     files, # Shards, as from `shard_files`
     left_out:dict|None=None, # Filled with `{name: reason}` of what is not used
 ) -> list: # `ShardImage`s, in their order
     "The images in shards, each in a folder called as its class: what its `.cls` says, or else its folder in the tar"
-    images,left_out = [],{} if left_out is None else left_out
-    for path in files:
-        (shard,members),(lengths,classes),before = tar_index(path),_info(path.parent),len(images)
-        for name,said,*place in members:
-            folder,_,base = name.rpartition('/')
-            suffix = '.'+base.partition('.')[2].lower()
-            if os.path.splitext('x'+suffix)[1] not in SUFFIXES: continue  # a caption, say
-            if suffix not in SUFFIXES or not place[1]:
-                left_out[path/name] = f'empty, a link, or its key ends before {suffix}'
-                continue
-            if (label := _label(folder, said, classes)) in ('','.','..') or '/' in label:
-                raise CourseError(f"{printable(base)} in shard {printable(path)} has no class: neither its number or "
-                                  "name in a .cls, nor a folder; repair the shard")
-            if folder.rpartition('/')[2]!=label: folder = f'{folder}/{label}'.lstrip('/')
-            images.append(ShardImage.at(f'{path}/{folder}/{base}', shard, place))
-        if (n := len(images)-before)!=(told := lengths.get(path.name, n)):
-            raise CourseError(f"shard {printable(path)} has {n} images, and _info.json says {told}; copy it again")
-    return images
+    left_out = {} if left_out is None else left_out
+    return [image for path in files for image in _images_in(path, *tar_index(path), left_out)]
 
 # %% ../nbs/17b_million_files.ipynb #17bfetc2
+def _listed(url, file):
+    "Whether the server has the index of this very shard, so that it need not be fetched now"
+    (index := index_file(file)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fetch_file(url+quote(f'.{file.name}.index'), index)
+        (size,_),members,crc = read_index(file)
+        if crc!=[shard_info(file.parent)[0][file.name][1]]: raise ValueError
+        write_index(file, stamp_of(size, *crc), members, crc)
+        return bool(shard_images([file]))
+    except Exception:  # there is none, or it is of another shard
+        index.unlink(missing_ok=True)
+        return False
+
+def _check(path, members): _images_in(path, (), members, {})
+
 def fetch_shards(
     url, # Of a folder of shards, with a slash at its end
     folder, # Where they are kept; one that is there already, and whole, is not fetched again
 ):
     "Fetch the shards that the `_info.json` at an address lists, or if only some may be kept, what is in them"
     folder.mkdir(parents=True, exist_ok=True)
-    def read(file): return _info(file.parent)
+    remove_parts(folder)
+    def read(file): return shard_info(file.parent)
     fetched(url+'_info.json', folder/'_info.json', read, read)
-    for name in (names := _info(folder)[0]):
+    for name in (names := shard_info(folder)[0]):
         if not re.fullmatch(r'[^./\\][^/\\]*\.tar', name):
             raise OSError(f'_info.json lists {name!r}, which is no tar beside it')
-    write_whole(folder/'.address', url.encode())
-    address_of.cache_clear()
+    if address_of(folder)!=url:
+        write_whole(folder/'.address', url.encode())
+        address_of.cache_clear()
     for file in map(folder.joinpath, names):
-        if store_bytes() and not file.exists() and _listed(url, file): continue
-        fetched(url+quote(file.name), file, lambda file: shard_images([file]), tar_index)
-        make_room(file)
-
-# %% ../nbs/17b_million_files.ipynb #17bstor3
-def _listed(url, file):
-    "Whether the members of a shard are known, from before or from the server"
-    index = index_file(file)
-    try:
-        if not index.exists():
-            index.parent.mkdir(parents=True, exist_ok=True)
-            fetch_file(url+quote(f'.{file.name}.index'), index)
-        return bool(shard_images([file]))
-    except Exception:  # there is none, or it is of another shard
-        index.unlink(missing_ok=True)
-        return False
+        try:
+            if file.exists(): tar_index(file); continue
+        except CourseError: file.unlink()  # it was cut
+        if store_bytes() and (read_index(file) or _listed(url, file)): continue
+        os.close(bring(file, _check))
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d008
 def _write_part(name, out, items, classes, n_bytes):
@@ -150,7 +150,8 @@ def _write_part(name, out, items, classes, n_bytes):
                     tar.addfile(member, io.BytesIO(part))
                 tar.members.clear()  # or it keeps them all
             lengths[file] = len(keys)-before
-    return {'name': name, 'filenames': [*lengths], 'shard_lengths': [*lengths.values()], 'num_samples': len(keys)}
+    return {'name': name, 'filenames': [*lengths], 'shard_lengths': [*lengths.values()], 'num_samples': len(keys),
+            'shard_crc32': [checksum(out/file) for file in lengths]}
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d009
 def write_shards(
@@ -173,5 +174,7 @@ def write_shards(
             items = progress_bar(mixed, leave=False) if progress else mixed
             info['splits'][name] = _write_part(name, folder, items, images.classes, n_bytes)
         (folder/'_info.json').write_text(json.dumps(info, indent=1))
-        shard_images(shard_files(folder))  # makes the indices, and looks whether all is there
+        shard_images(files := shard_files(folder))  # makes the indices, and looks whether all is there
+        sums = shard_info(folder)[0]
+        for file in files: write_index(file, *read_index(file)[:2], [sums[file.name][1]])
     return info

@@ -28,6 +28,9 @@ def check_workers(
 def worker_faults():
     "One line for what torch says when a process that reads images was killed, or found no shared memory"
     try: yield
+    except CourseError as e:  # with what it came through in another process
+        if not str(e).startswith('Caught '): raise
+        raise type(e)(str(e).strip().rpartition('\n')[2].partition(': ')[2]) from None
     except RuntimeError as e:
         if not re.search(r'DataLoader worker \(pid|shared memory|write to file </torch|ancdata', str(e)): raise
         raise CourseError(f"a process that reads images has ended ({str(e).splitlines()[0][:100]}); "

@@ -23,13 +23,16 @@ from test_ranks import all_well, fit, together
 from tiny import TINY, results
 from tiny import fit as fit_here
 
-from resnet_course import CourseError, shards, tars
+from resnet_course import CourseError, tars
+from resnet_course.errors import StorageError
 from resnet_course.cache import cache_folder, cached_images
 from resnet_course.data import get_data, image_files
 from resnet_course.distributed import shared
 from resnet_course.fast import fast_data
+from resnet_course.images import find_broken
 from resnet_course.run import SaveRun
 from resnet_course.shards import ShardImage, shard_files, shard_images, write_shards
+from resnet_course.workers import worker_faults
 
 
 def cut(images, out):
@@ -421,6 +424,7 @@ def server(seven, tmp_path, monkeypatch):
             fault, data = next(self.faults.get(name, iter(())), None), (seven/name).read_bytes()
             if fault == 'gone': return self.send_error(404)
             if fault == 'log-in': data = b'<html>who are you?</html>'
+            if fault == 'altered': data = data[:600]+bytes([data[600] ^ 1])+data[601:]  # one bit of its first image
             if fault == 'another': data = (seven/'train-000006.tar').read_bytes()  # a whole tar, of two images
             self.send_response(200)
             if fault == 'dropped': self.send_header('Content-Length', str(len(data)))
@@ -484,7 +488,7 @@ ROOM = 25_000  # bytes: each of the nine shards has 10,240
 def few(server, monkeypatch):
     "The server, and a store of two shards"
     monkeypatch.setenv('RESNET_COURSE_STORE_GB', f'{ROOM/1e9:.9f}')
-    tars._came.clear(), tars._lost.clear()
+    tars._came.clear(), tars._lost.clear(), tars._say_mixed.cache_clear()
     return server
 
 
@@ -498,9 +502,8 @@ def test_a_store_holds_some_of_the_shards(few, images, own_cache, monkeypatch, i
     if not indices:
         few.faults |= {f'.{name}-{i:06}.tar.index': iter(['gone']) for name in ('train', 'val') for i in range(9)}
     here = image_files(cut(images, own_cache.parent/'here'))
-    sizes, make_room = [], tars.make_room
-    for module in (shards, tars):
-        monkeypatch.setattr(module, 'make_room', lambda path: (make_room(path), sizes.append(kept(path.parent))))
+    sizes, fetch = [], tars.fetch_file
+    monkeypatch.setattr(tars, 'fetch_file', lambda url, f: (sizes.append(kept(f.parent)+10_240), fetch(url, f))[1])
     there = image_files(few.url)
     assert [(f.parent.name, f.name) for f in there.items] == [(f.parent.name, f.name) for f in here.items]
     assert len(tars_of(few.asked)) == (0 if indices else 9)
@@ -522,7 +525,7 @@ def test_a_store_that_grows_fetches_the_rest(few, monkeypatch):
     assert len(image_files(root).items) == 34
 
 
-@pytest.mark.parametrize('said', ['x', '0', '-1', 'inf', 'nan', '1 GB', '0.0'])
+@pytest.mark.parametrize('said', ['x', '0', '-1', 'inf', 'nan', '1 GB', '0.0', '1,5'])
 def test_a_store_of_no_size(server, monkeypatch, said):
     monkeypatch.setenv('RESNET_COURSE_STORE_GB', said)
     assert refusal(server.url).startswith(f'RESNET_COURSE_STORE_GB={said!r} is no size')
@@ -535,7 +538,7 @@ def test_a_store_smaller_than_a_shard(few, monkeypatch):
         cached_images(images, 40)
 
 
-@pytest.mark.parametrize('fault', ['cut', 'dropped', 'log-in', 'gone', 'another'])
+@pytest.mark.parametrize('fault', ['cut', 'dropped', 'log-in', 'gone', 'another', 'altered'])
 def test_a_shard_that_comes_back_harmed(few, fault):
     "Twice is nothing; after three times it is one line, and no image is skipped for it, nor asked for again at once"
     images, name = image_files(few.url), 'train-000003.tar'
@@ -544,7 +547,7 @@ def test_a_shard_that_comes_back_harmed(few, fault):
     assert few.asked.count(name) == 3
     shutil.rmtree(cache_folder(images))
     for f in images.root.glob('*.tar'): f.unlink()
-    tars.open_tar.cache_clear()
+    tars._kept_open.cache_clear()
     few.faults[name], before = iter([fault]*3), len(few.asked)
     for words in ({}, {'skip_broken': True}):
         with pytest.raises(CourseError, match=name) as e: fast_data(few.url, 40, 40, 2, **words)
@@ -553,26 +556,27 @@ def test_a_shard_that_comes_back_harmed(few, fault):
     assert torch.equal(cached_images(few.url, 40)[0][:], pixels)
 
 
-@pytest.mark.parametrize('lie', ['another shard', 'no list', 'empty', 'other places'])
+@pytest.mark.parametrize('lie', ['another shard', 'no list', 'empty', 'other places', 'other sum'])
 def test_an_index_that_is_not_of_its_shard(few, seven, monkeypatch, lie):
     "It is made from the shard, or what comes is refused"
     read, index = Path.read_bytes, '.train-000002.tar.index'
-    stamp, members = json.loads(read(seven/index))
+    stamp, members, crc = json.loads(read(seven/index))
     told = {'another shard': read(seven/'.train-000006.tar.index'), 'no list': b'{"a": 1}', 'empty': b'',
-            'other places': json.dumps([stamp, [[*m[:2], m[2]+1, m[3]] for m in members]]).encode()}[lie]
+            'other places': json.dumps([stamp, [[*m[:2], m[2]+1, m[3]] for m in members], crc]).encode(),
+            'other sum': json.dumps([stamp, members, crc ^ 1]).encode()}[lie]
     monkeypatch.setattr(Path, 'read_bytes', lambda f: told if f == seven/index else read(f))
     images = image_files(few.url)
     assert len(images.items) == 34
     if lie != 'other places': assert torch.is_tensor(cached_images(images, 40)[0][:])
     else:
-        with pytest.raises(CourseError, match='it is another one than was listed'):
+        with pytest.raises(CourseError, match=r'it is another one than before; to take what is at .* now, remove'):
             cached_images(images, 40)
 
 
 def test_many_readers_of_a_small_store(few):
     "Threads that read in mixed order, each after what another has just dropped; and it is said"
     images = image_files(few.url)
-    wanted = [f for seed in range(6) for f in np.random.default_rng(seed).permutation(np.array(images.items, object))]
+    wanted = [f for seed in range(12) for f in np.random.default_rng(seed).permutation(np.array(images.items, object))]
     with pytest.warns(UserWarning, match='images are read in mixed order'), ThreadPoolExecutor(4) as pool:
         read = list(pool.map(lambda f: f.open().read(), wanted))
     assert read == [ShardImage.at(str(f), f.shard, f.place).open().read() for f in wanted]
@@ -599,6 +603,155 @@ def test_a_training_from_a_small_store(few, command, tmp_path, monkeypatch):
     assert command(*words, '--out', tmp_path/'all')[0] == 0
     first, second = (pd.read_csv(tmp_path/run/'history.csv').drop(columns='seconds') for run in ('few', 'all'))
     pd.testing.assert_frame_equal(first, second)
+
+
+def another_set(seven, images):
+    "The server's set made anew, mixed in another way: the same names, sizes and numbers of images"
+    shards, order = sorted(seven.glob('*.tar')), image_files(images)
+    kept_as_it_was = {f: f.read_bytes() for f in seven.iterdir() if f.is_file()}
+    labelled = dict(zip(order.items, order.labels, strict=True))
+    other = replace(order, train=order.train[::-1], labels=[labelled[f] for f in order.train[::-1]+order.val])
+    write_shards(other, made := seven.with_name('made'), 4*2048)
+    for f in kept_as_it_was: shutil.copy(made/f.name, f)
+    shutil.rmtree(made)
+    assert [f.stat().st_size for f in shards] == [10240]*9
+    return lambda: [f.write_bytes(data) for f, data in kept_as_it_was.items()]
+
+
+@pytest.mark.parametrize('store', [True, False])
+def test_a_set_that_is_another_one_now(few, seven, images, monkeypatch, store):
+    "What came before and what comes now are not mixed in silence; the line names the way out"
+    if not store: monkeypatch.delenv('RESNET_COURSE_STORE_GB')
+    root = image_files(few.url).root
+    for name in ('train-000001.tar', 'train-000004.tar'):
+        (root/name).unlink(missing_ok=True)
+        if not store: (root/f'.{name}.index').unlink()
+    put_back = another_set(seven, images)
+    try:
+        with pytest.raises(CourseError, match='it is another one than before') as e: cached_images(few.url, 40)
+        assert f'now, remove {root}' in str(e.value) and 'train-00000' in str(e.value) and '.new' not in str(e.value)
+        shutil.rmtree(root)
+        tars._lost.clear()
+        assert len({f.name for f in image_files(few.url).train if f.parent.name == '3'}) == 13
+        assert len(cached_images(few.url, 40)[0]) == 34
+    finally: put_back()
+
+
+def test_a_store_that_grows_in_the_middle(few, monkeypatch, calls_of_decode):
+    "Those who have listed it before read on, and nothing is decoded again"
+    before = image_files(few.url)
+    pixels = cached_images(before, 40)[0][:]
+    monkeypatch.delenv('RESNET_COURSE_STORE_GB')
+    after = image_files(few.url)
+    assert [(f.shard, f.place) for f in after.items] == [(f.shard, f.place) for f in before.items]
+    assert all(f.open().read() for f in before.items) and len(list(before.root.glob('*.tar'))) == 9
+    calls_of_decode.clear()
+    assert torch.equal(cached_images(after, 40)[0][:], pixels) and not calls_of_decode
+
+
+@pytest.fixture
+def calls_of_decode(monkeypatch):
+    from resnet_course import cache
+    seen, whole = [], cache._decode
+    monkeypatch.setattr(cache, '_decode', lambda *args: seen.append(1) or whole(*args))
+    return seen
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason="asks /proc")
+def test_what_is_dropped_is_closed(few):
+    "Or it would take its room on"
+    images = image_files(few.url)
+    for f in images.items: f.open().read()
+    opened = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]
+    assert not [name for name in opened if str(images.root) in name]
+
+
+def test_each_shard_once_whoever_reads(few, seven, done_model):
+    "Judging images, looking for broken ones, asking what was trained on: shard by shard"
+    from resnet_course.predict import predict_many
+    from resnet_course.run_folder import look_at_images, trained_on
+    from resnet_course.run import load_model
+    images = image_files(few.url)
+    mixed = [images.items[i] for i in np.random.default_rng(0).permutation(len(images.items))]
+    model, spec = load_model(done_model)
+    readers = {'broken': lambda: find_broken(mixed), 'fingerprint': lambda: look_at_images(images),
+               'trained': lambda: trained_on(done_model, mixed), 'judged': lambda: predict_many(model, spec, mixed)}
+    for name, read in readers.items():
+        before = len(few.asked)
+        given = read()
+        assert len(tars_of(few.asked[before:])) <= 9, name
+    assert list(given.index) == [str(f) for f in mixed]
+    here = {(f.parent.name, f.name): f for f in image_files(seven).items}
+    assert np.allclose(given, predict_many(model, spec, [here[f.parent.name, f.name] for f in mixed]), atol=1e-5)
+
+
+@pytest.fixture
+def done_model(images, command, tmp_path):
+    words = 'train', '--data', images, '--epochs', '1', *SMALL_NET, '--out', tmp_path/'done'
+    assert command(*words)[0] == 0
+    return tmp_path/'done'/'model.safetensors'
+
+
+def test_what_is_not_known_is_no_answer(few, done_model):
+    "A server that is away doesn't make a trained image an unseen one"
+    from resnet_course.run_folder import trained_on
+    images = image_files(few.url)
+    assert trained_on(done_model, images.train) == [True]*26
+    for f in images.root.glob('*.tar'): f.unlink()
+    few.faults |= {f'train-{i:06}.tar': iter(['gone']*3) for i in range(7)}
+    with pytest.raises(StorageError, match='Not Found'): trained_on(done_model, images.train)
+
+
+def test_a_reading_process_tells_in_one_line(own):
+    dls = get_data(image_files(own), 8, 32, bs=26, device='cpu', workers=1)
+    with (own/'train-000003.tar').open('ab') as f: f.write(bytes(512))
+    with pytest.raises(StorageError) as e, worker_faults(): dls.train.one_batch()
+    assert str(e.value) == 'shard train-000003.tar has changed since it was listed; start again'
+
+
+def test_what_a_killed_download_left_is_removed(few):
+    root = image_files(few.url).root
+    for name in ('.resnet_course.abc.part', '.train-000000.tar.new'): (root/name).write_bytes(bytes(99))
+    cached_images(few.url, 40)
+    assert not [f for f in root.iterdir() if f.suffix in ('.part', '.new')]
+
+
+def test_a_whole_store_that_may_not_be_written(server, plain_user):
+    root = image_files(server.url).root
+    root.chmod(0o555)
+    try: assert len(image_files(server.url).items) == 34
+    finally: root.chmod(0o755)
+
+
+def test_times_that_a_file_system_rounds(few, monkeypatch):
+    "FAT keeps two seconds, NTFS a hundred nanoseconds"
+    utime = os.utime
+    monkeypatch.setattr(os, 'utime', lambda path, ns: utime(path, ns=tuple(t//2_000_000_000*2_000_000_000 for t in ns)))
+    assert len(cached_images(few.url, 40)[0][:]) == 34
+
+
+HARMED = b'', b'[', b'[[1,2],5]', b'[[1,2],[["a/b.png"]]]', b'[[1,"2"],[]]', b'null', b'[[1,2],[],3,4]'
+
+
+@pytest.mark.parametrize('harm', HARMED)
+def test_a_harmed_index_is_made_again(few, harm):
+    "At the start, also by the folder's path; and in the middle no image is blamed for it"
+    root = image_files(few.url).root
+    for f in root.glob('*.tar'): f.unlink()
+    (root/'.train-000005.tar.index').write_bytes(harm)
+    images = image_files(root)
+    assert len(images.items) == 34
+    for f in root.glob('*.tar'): f.unlink()
+    (root/'.train-000002.tar.index').write_bytes(harm)
+    assert len(fast_data(images, 40, 40, 2, skip_broken=True).train.dataset) == 26
+    assert not find_broken(images.items)
+
+
+def test_a_shard_larger_than_the_store_does_not_stay(few, monkeypatch, tmp_path):
+    monkeypatch.setenv('RESNET_COURSE_STORE_GB', '9e-6')
+    few.faults |= {f'.train-{i:06}.tar.index': iter(['gone']) for i in range(9)}
+    assert 'let it keep at least twice as many' in refusal(few.url)
+    assert not [f for f in tmp_path.rglob('*') if f.is_file() and f.stat().st_size > 9000 and 'seven-' in str(f)]
 
 
 def test_images_are_not_skipped_for_a_shard_that_changed(own):
