@@ -92,9 +92,9 @@ def read_index(
     except (OSError,ValueError,TypeError): return None
     return ([size,ns],members,crc) if good else None
 
-def stamp_of(size, crc): # In whole, even seconds, which every file system can keep
+def stamp_of(size, crc): # In even seconds from 1980 on, which every file system can keep
     "Size and time that we give a shard that has come; the time is its checksum, so another one has another"
-    return [size, 2_000_000_000*(500_000_000+crc//8)]
+    return [size, 2_000_000_000*(170_000_000+crc//16)]
 
 def write_index(path, stamp, members, crc=()):
     "Note what is in a tar"
