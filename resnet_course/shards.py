@@ -87,6 +87,7 @@ def _images_in(path, shard, members, left_out):
         raise CourseError(f"shard {printable(path)} has {n} images, and _info.json says {said}; copy it again")
     return images
 
+# %% ../nbs/17b_million_files.ipynb #17bimg01
 def shard_images(
     files, # Shards, as from `shard_files`
     left_out:dict|None=None, # Filled with `{name: reason}` of what is not used
@@ -109,6 +110,7 @@ def _listed(url, file):
         index.unlink(missing_ok=True)
         return False
 
+# %% ../nbs/17b_million_files.ipynb #17bfsh01
 def _check(path, members): _images_in(path, (), members, {})
 
 def fetch_shards(

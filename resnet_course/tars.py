@@ -39,6 +39,7 @@ def open_tar(
     "The tar, open, in `fd`; one that was dropped is fetched again"
     return _open(shard) if store_bytes() else _kept_open(shard)
 
+# %% ../nbs/17b_million_files.ipynb #17bone01
 _one = Lock()
 def bytes_at(fd, n, first):
     "Some bytes of an open file; where there is no `pread`, as on Windows, one thread after the other"
@@ -79,6 +80,7 @@ def index_file(
     if is_ours(path.parent): return path.with_name(f'.{path.name}.index')
     return cache_home()/'shards'/blake2b(os.fsencode(os.path.realpath(path)), digest_size=8).hexdigest()
 
+# %% ../nbs/17b_million_files.ipynb #17bidx01
 def read_index(
     path, # A tar
 ) -> tuple|None: # Its size and time; its members; `[checksum]`, or nothing if that is not known
@@ -92,6 +94,7 @@ def read_index(
     except (OSError,ValueError,TypeError): return None
     return ([size,ns],members,crc) if good else None
 
+# %% ../nbs/17b_million_files.ipynb #17bidx02
 def stamp_of(size, crc): # In even seconds from 1980 on, which every file system can keep
     "Size and time that we give a shard that has come; the time is its checksum, so another one has another"
     return [size, 2_000_000_000*(170_000_000+crc//16)]
@@ -103,6 +106,7 @@ def write_index(path, stamp, members, crc=()):
         write_whole(file, json.dumps([stamp,members,*crc]).encode())
     except OSError: pass  # no room for it: it can be made again
 
+# %% ../nbs/17b_million_files.ipynb #17bidx03
 def tar_index(
     path, # A tar
 ) -> tuple: # As it is now: path, size and time; `[name, class, first byte, how many]` of each of its files
@@ -169,6 +173,7 @@ def store_bytes() -> float|None:
     raise StorageError(f"RESNET_COURSE_STORE_GB={printable(said)!r} is no size; give gigabytes, e.g. 20, or unset it "
                        "to keep all shards")
 
+# %% ../nbs/17b_million_files.ipynb #17bsto01
 def _make_room(path, size): # `None`: it is probably as large as the largest
     "Drop shards beside `path`, the oldest first, until the others and so many bytes fit into the store"
     if not (most := store_bytes()): return
@@ -199,6 +204,7 @@ def _say_mixed(): # Once
     warnings.warn("a shard comes for the tenth time: images are read in mixed order, and RESNET_COURSE_STORE_GB keeps "
                   "few shards; let it keep more, or take the fast recipe, which reads each of them once", stacklevel=3)
 
+# %% ../nbs/17b_million_files.ipynb #17bsto02
 def _fetch(path, url, known, check):
     "Fetch a shard to a neighbour of `path`, and look whether it is the one that was told of and listed"
     new,told = path.with_name(f'.{path.name}.new'),shard_info(path.parent)[0].get(path.name, (0,None))[1]
@@ -214,6 +220,7 @@ def _fetch(path, url, known, check):
     except OSError as e: _lost[path] = time.time()+60,str(e).replace(new.name, path.name)
     raise OSError(_lost[path][1])
 
+# %% ../nbs/17b_million_files.ipynb #17bsto03
 def bring(
     path, # Where the shard is to be
     check=None, # Called with `path` and its members, as in `tar_index`; an error is a reason to ask again
