@@ -117,7 +117,7 @@ def tar_index(
         if not address_of(path.parent): raise
         if not known:
             os.close(bring(path))
-            known = read_index(path)
+            return tar_index(path)
         now = known[0]
     if not known or now!=known[0]:
         known = now,_scan(path)
