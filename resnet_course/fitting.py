@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
 import pandas as pd
+from fastai.torch_core import num_distrib
 from .build import make_data, make_net
 from .choices import precision_of
 from .data import ImageFiles, find_data, find_dataset, image_files, usable_images
 from .distributed import (
-    check_same, check_share, everywhere, gather, in_turns, is_first, local_place, on_first, rank, several, silent)
+    check_same, everywhere, gather, in_turns, is_first, local_place, on_first, rank, several, silent)
 from .errors import CourseError, printable
 from .files import hold_folder, write_whole
 from .limits import brief
@@ -125,7 +126,9 @@ def _check_ranks(recipe, images, found, device):
     labels = crc32('\0'.join(images.labels).encode(errors='surrogateescape'))  # some are no text
     listed = {'images': images.counts, 'classes': images.classes, 'labels': labels}
     check_same({**listed, 'contents of images': found, **asdict(recipe), **environment(device)['versions']})
-    check_share(recipe.bs)
+    if recipe.bs<2*(n := num_distrib()):
+        raise CourseError(f"bs={recipe.bs} for {n} processes leaves one of them fewer than the two images that "
+                          f"batchnorm needs; start {max(1, recipe.bs//2)} at most, or take larger batches")
 
 # %% ../nbs/91_run.ipynb #4f8a20ed
 def _hold(held, folder):

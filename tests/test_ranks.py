@@ -390,10 +390,12 @@ def test_the_command_in_two_processes(tmp_path, request, launcher):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason="a process there doesn't learn that its parent has gone")
-def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path):
+@pytest.mark.parametrize('within', [[], ['--no-python', 'sh', '-c', '"$@"; exit $?', 'sh', sys.executable]],
+                         ids=['itself', 'a shell'])
+def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path, within):
     "What has been finished stays, and another run may have the folder"
     run = tmp_path/'run'
-    words = [*TORCHRUN, '--nproc-per-node', 2, '--master-port', free_port(), *DIGITS, run, '--epochs', 500]
+    words = [*TORCHRUN, '--nproc-per-node', 2, '--master-port', free_port(), *within, *DIGITS, run, '--epochs', 500]
     launcher = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 env=os.environ | {'PYTHONPATH': str(ROOT)})
     ranks = []
