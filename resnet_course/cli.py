@@ -193,7 +193,8 @@ def shard(
     from resnet_course.data import wanted_images
     from resnet_course.shards import write_shards
     images = wanted_images(given['data'], given.get('skip_broken', False), report=reporter(), **split_of(given))
-    parts = write_shards(images, given['out'], progress=is_watched())['splits']
+    n_bytes = int(1e6*given.get('shard_mb', 256))
+    parts = write_shards(images, given['out'], n_bytes, is_watched())['splits']
     for name,part in parts.items():
         k = len(part['filenames'])
         say(f"{name}: {part['num_samples']:,} images in {k} shard{'s'*(k>1)}")

@@ -30,8 +30,8 @@ from .recipe import Recipe, fill_recipe, read_recipe
 from .resizing import ProgressiveResize
 from .run import Run, SaveRun, environment
 from .run_folder import (
-    FILES, check_apart, check_free, load_checkpoint, look_at_images, new_folder, read_config, read_trained,
-    recipe_entries, write_config, write_trained)
+    FILES, check_apart, check_free, image_stamps, load_checkpoint, look_at_images, new_folder, read_config,
+    read_trained, recipe_entries, write_config, write_trained)
 from .schemas import SCHEMA
 from .train import AverageWeights, ValidateLast
 from .weight_files import find_weights, weights_options
@@ -161,7 +161,9 @@ def _run_images(recipe, data, folder, config, report, progress):
                           f"but had {config['counts']} in {len(config['classes'])}"
                           f"{f', of which {other[0][:40]!r} is not in both' if other else ''}; "
                           "a resumed run needs the same data")
-    found,known = (config['images'],[]) if local_place()[0] else look_at_images(images, progress)
+    noted = not is_first() or (folder/'trained.txt').is_file()
+    if local_place()[0] or (noted and config['stamps'] and image_stamps(images)==config['stamps']): return images
+    found,known = look_at_images(images, progress)
     if found!=config['images']:
         raise CourseError(f"the images of {images.dataset.name} are not those of {folder}: names, classes, contents or "
                           "split differ; a resumed run needs the same data")
@@ -188,11 +190,12 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
     if several() and isinstance(data, (str,Path)): in_turns(find_data, data)  # one of them may have to download it
     recipe,images = everywhere(_begin, recipe, data, device, skip_broken, report, progress)
     on_first(check_apart, 'runs' if out is None else out, images)
+    stamps = everywhere(image_stamps, images)
     found,known = _look_at(images, progress)
     _check_ranks(recipe, images, found, device)
     for line in _copies(images, known, recipe.weights): report(line)
     config = {'schema': SCHEMA, 'recipe': recipe, 'data': images.source, 'classes': images.classes,
-              'counts': images.counts, 'images': found, 'split': images.split,
+              'counts': images.counts, 'images': found, 'stamps': stamps, 'split': images.split,
               'skip_broken': skip_broken, 'device': device, 'precision': precision_of(recipe, device),
               'options': {}, **about, **environment(device)}
     if several(): config['machine']['processes'] = len(gather(None))

@@ -16,7 +16,8 @@ LIMITS = { # Least and most
     'wd': (0, 1_000), 'smoothing': (0, 0.999), 'min_scale': (0.01, 1), 'valid_scale': (0.1, 1),
     'averaging': (0, 0.99999), 'average_from': (0, 1), 'validate': (1, 100_000), 'valid_pct': (0.01, 0.99),
     'seed': (0, 2**63-1), 'version': (1, 1), 'layers': (1, 1_000), 'expansion': (1, 4), 'width': (4, 4_096),
-    'n_in': (1, 4_096), 'n_out': (1, 100_000), 'workers': (0, 4*(os.cpu_count() or 1))}
+    'n_in': (1, 4_096), 'n_out': (1, 100_000), 'workers': (0, 4*(os.cpu_count() or 1)),
+    'shard_mb': (0.001, 1_000_000)}
 
 # %% ../nbs/98_models.ipynb #b32bc253
 def limits_of(

@@ -174,6 +174,7 @@ def shard_options(add): # `add_argument` of a parser
     "The options of `shard`"
     add('data', type=path, metavar='DATA', help="as in train --data")
     add('out', type=path, metavar='OUT', help="folder to make")
+    add('--shard-mb', type=number('shard_mb', kind=float), metavar='MB', help="size of a shard, about (default 256)")
     _part_options(add)
 
 # %% ../nbs/92_command.ipynb #bf693a5d

@@ -16,6 +16,7 @@ from conftest import ROOT
 from fastai.learner import Learner
 from tiny import TINY, fit, results, same
 
+from resnet_course import run_folder
 from resnet_course.data import image_files
 from resnet_course.errors import CourseError
 from resnet_course.files import hold_folder, remove_parts, whole_folder, write_whole
@@ -236,9 +237,12 @@ def rename_image(root):
     f.rename(f.with_name('0.png'))
 
 
+@pytest.mark.parametrize('began_here', [False, True])
 @pytest.mark.parametrize('change', [rename_class, swap_classes, swap_two_images, change_one_byte, move_to_validation,
                                     rename_image], ids=lambda f: f.__name__)
-def test_a_resume_wants_the_same_images(small, run, change):
+def test_a_resume_wants_the_same_images(small, run, change, began_here):
+    "Whether or not it is the folder whose times the run knows"
+    if began_here: run = fit(TINY, small, run.with_name('here')).folder
     change(small)
     before = kept(run)
     with pytest.raises(CourseError, match='a resumed run needs the same data') as e: fit(None, small, run, resume=True)
@@ -251,6 +255,28 @@ def test_images_may_have_moved(small, run, done, tmp_path):
     small.rename(tmp_path/'elsewhere')
     again = fit(None, tmp_path/'elsewhere', run, resume=True)
     assert results(run) == results(done.folder) and same(again.model, done.model)
+
+
+def test_a_resume_reads_what_somebody_may_have_changed(small, tmp_path, monkeypatch):
+    "Nothing if no file has been touched; all if one has, or what was learned has been lost, or it was never noted"
+    run, read = fit(TINY, small, tmp_path/'run').folder, []
+    trained, config = (run/'trained.txt').read_text(), json.loads((run/'config.json').read_text())
+    monkeypatch.setattr(run_folder, '_contents', lambda item, c=run_folder._contents: read.append(item) or c(item))
+
+    def reads():
+        read.clear()
+        fit(None, None, run, resume=True)
+        assert (run/'trained.txt').read_text() == trained
+        return len(read)
+    everything = sum(image_files(small).counts.values())
+    assert reads() == 0
+    (run/'trained.txt').unlink()
+    assert reads() == everything
+    (run/'config.json').write_text(json.dumps({k: v for k, v in config.items() if k != 'stamps'}))
+    assert reads() == everything
+    (run/'config.json').write_text(json.dumps(config))
+    os.utime(next(small.glob('train/*/*')))
+    assert reads() == everything
 
 
 @pytest.mark.slow

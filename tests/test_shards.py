@@ -146,6 +146,9 @@ def test_the_command(command, refused, unsplit, tmp_path):
     assert image_files(out).counts == image_files(unsplit, valid_pct=0.2).counts
     status, said, _ = command('shard', out, tmp_path/'again')
     assert status == 0 and '\ntrain: 13 images in 1 shard\nval: 3 images in 1 shard\nnext: resnet-course' in said
+    assert command('shard', unsplit, tmp_path/'small', '--valid', '0.2', '--shard-mb', '0.01')[0] == 0
+    assert len(shard_files(tmp_path/'small')) == 4
+    assert 'must be a number' in refused('shard', out, tmp_path/'none', '--shard-mb', '0')
     assert 'not of a list' in refused_list(tmp_path/'list')
     assert command('clean', out)[0] == 0 and len(shard_files(out)) == 2
 
@@ -596,9 +599,11 @@ def test_processes_share_a_small_store(few, tmp_path):
 
 
 def test_a_training_from_a_small_store(few, command, tmp_path, monkeypatch):
-    "The same run as from all shards"
+    "The same run as from all shards, and nothing is fetched to go on with it"
     words = 'train', '--data', few.url, '--epochs', '2', *SMALL_NET
     assert command(*words, '--out', tmp_path/'few')[0] == 0
+    few.asked.clear()
+    assert command('train', '--resume', '--out', tmp_path/'few')[0] == 0 and tars_of(few.asked) == []
     monkeypatch.delenv('RESNET_COURSE_STORE_GB')
     assert command(*words, '--out', tmp_path/'all')[0] == 0
     first, second = (pd.read_csv(tmp_path/run/'history.csv').drop(columns='seconds') for run in ('few', 'all'))
