@@ -23,7 +23,7 @@ from test_ranks import all_well, fit, together
 from tiny import TINY, results
 from tiny import fit as fit_here
 
-from resnet_course import CourseError, tars
+from resnet_course import CourseError, shards, store
 from resnet_course.errors import StorageError
 from resnet_course.cache import cache_folder, cached_images
 from resnet_course.data import get_data, image_files
@@ -293,8 +293,8 @@ def test_tars_of_others(tmp_path, layout, kind, monkeypatch):
             if kind != 'folder': members.append((f'{key}.cls', label(i).encode()+b'\n'))
         tar_of(tmp_path/'set'/name, members)
     scans = []
-    scan = tars._scan
-    monkeypatch.setattr(tars, '_scan', lambda path: scans.append(path) or scan(path))
+    scan = shards.scan_tar
+    monkeypatch.setattr(shards, 'scan_tar', lambda path: scans.append(path) or scan(path))
     for _ in range(2):
         images = image_files(tmp_path/'set')
         assert images.classes == sorted(map(label, range(3))) and images.counts == {'train': 6, 'val': 6}
@@ -435,7 +435,7 @@ def server(seven, tmp_path, monkeypatch):
             self.wfile.write(data[:len(data)//2] if fault in ('cut', 'dropped') else data)
 
     monkeypatch.setattr('resnet_course.datasets.fastai_path', lambda what: tmp_path/what)
-    monkeypatch.setattr('resnet_course.tars.time.sleep', lambda seconds: None)
+    monkeypatch.setattr('resnet_course.store.time.sleep', lambda seconds: None)
     with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as served:
         Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
         Handler.url = f'http://127.0.0.1:{served.server_port}/a set/seven/'.replace(' ', '%20')
@@ -491,7 +491,7 @@ ROOM = 25_000  # bytes: each of the nine shards has 10,240
 def few(server, monkeypatch):
     "The server, and a store of two shards"
     monkeypatch.setenv('RESNET_COURSE_STORE_GB', f'{ROOM/1e9:.9f}')
-    tars._came.clear(), tars._lost.clear(), tars._say_mixed.cache_clear()
+    store._came.clear(), store._lost.clear(), store._say_mixed.cache_clear()
     return server
 
 
@@ -505,8 +505,8 @@ def test_a_store_holds_some_of_the_shards(few, images, own_cache, monkeypatch, i
     if not indices:
         few.faults |= {f'.{name}-{i:06}.tar.index': iter(['gone']) for name in ('train', 'val') for i in range(9)}
     here = image_files(cut(images, own_cache.parent/'here'))
-    sizes, fetch = [], tars.fetch_file
-    monkeypatch.setattr(tars, 'fetch_file', lambda url, f: (sizes.append(kept(f.parent)+10_240), fetch(url, f))[1])
+    sizes, fetch = [], store.fetch_file
+    monkeypatch.setattr(store, 'fetch_file', lambda url, f: (sizes.append(kept(f.parent)+10_240), fetch(url, f))[1])
     there = image_files(few.url)
     assert [(f.parent.name, f.name) for f in there.items] == [(f.parent.name, f.name) for f in here.items]
     assert len(tars_of(few.asked)) == (0 if indices else 9)
@@ -550,12 +550,12 @@ def test_a_shard_that_comes_back_harmed(few, fault):
     assert few.asked.count(name) == 3
     shutil.rmtree(cache_folder(images))
     for f in images.root.glob('*.tar'): f.unlink()
-    tars._kept_open.cache_clear()
+    shards._kept_open.cache_clear()
     few.faults[name], before = iter([fault]*3), len(few.asked)
     for words in ({}, {'skip_broken': True}):
         with pytest.raises(CourseError, match=name) as e: fast_data(few.url, 40, 40, 2, **words)
         assert '\n' not in str(e.value) and few.asked[before:].count(name) == 3
-    tars._lost.clear()  # a minute later
+    store._lost.clear()  # a minute later
     assert torch.equal(cached_images(few.url, 40)[0][:], pixels)
 
 
@@ -623,20 +623,20 @@ def another_set(seven, images):
     return lambda: [f.write_bytes(data) for f, data in kept_as_it_was.items()]
 
 
-@pytest.mark.parametrize('store', [True, False])
-def test_a_set_that_is_another_one_now(few, seven, images, monkeypatch, store):
+@pytest.mark.parametrize('bounded', [True, False])
+def test_a_set_that_is_another_one_now(few, seven, images, monkeypatch, bounded):
     "What came before and what comes now are not mixed in silence; the line names the way out"
-    if not store: monkeypatch.delenv('RESNET_COURSE_STORE_GB')
+    if not bounded: monkeypatch.delenv('RESNET_COURSE_STORE_GB')
     root = image_files(few.url).root
     for name in ('train-000001.tar', 'train-000004.tar'):
         (root/name).unlink(missing_ok=True)
-        if not store: (root/f'.{name}.index').unlink()
+        if not bounded: (root/f'.{name}.index').unlink()
     put_back = another_set(seven, images)
     try:
         with pytest.raises(CourseError, match='it is another one than before') as e: cached_images(few.url, 40)
         assert f'now, remove {root}' in str(e.value) and 'train-00000' in str(e.value) and '.new' not in str(e.value)
         shutil.rmtree(root)
-        tars._lost.clear()
+        store._lost.clear()
         assert len({f.name for f in image_files(few.url).train if f.parent.name == '3'}) == 13
         assert len(cached_images(few.url, 40)[0]) == 34
     finally: put_back()
