@@ -165,13 +165,15 @@ def fetch_shards(
     remove_parts(folder)
     def read(file): return shard_info(file.parent)
     fetched(url+'_info.json', folder/'_info.json', read, read)
-    for name in (names := shard_info(folder)[0]):
+    for name in (told := shard_info(folder)[0]):
         if not re.fullmatch(r'[^./\\][^/\\]*\.tar', name):
             raise OSError(f'_info.json lists {name!r}, which is no tar beside it')
     if address_of(folder)!=url:
         write_whole(folder/'.address', url.encode())
         address_of.cache_clear()
-    for file in map(folder.joinpath, names):
+    for file,(_,crc) in ((folder/name, about) for name,about in told.items()):
+        if crc and (known := read_index(file)) and known[2] not in ([],[crc]):  # `_info.json` is a newer one
+            for old in (file, index_file(file)): old.unlink(missing_ok=True)
         try:
             if file.exists(): tar_index(file); continue
         except CourseError: file.unlink()  # it was cut

@@ -454,6 +454,28 @@ def test_shards_that_are_elsewhere(server, images):
     assert find_data(server.url) == root and len(server.asked) == len(set(server.asked))
 
 
+def test_a_set_that_has_grown_or_changed_on_its_server(server, seven, images):
+    "Nobody asks, until `_info.json` is removed here; then what is new or another one is fetched"
+    from resnet_course.datasets import find_data
+    root, now = find_data(server.url), (seven/'_info.json').read_text()
+
+    def asks_anew():
+        (root/'_info.json').unlink()
+        server.asked.clear()
+        find_data(server.url)
+        return sorted(server.asked)
+    assert asks_anew() == ['_info.json']
+    for f in (root/'train-000006.tar', root/'.train-000006.tar.index'): f.unlink()  # as if it had been made later
+    assert asks_anew() == ['_info.json', 'train-000006.tar']
+    put_back = another_set(seven, images)
+    try:
+        assert (seven/'_info.json').read_text() != now
+        assert asks_anew() == ['_info.json', *(f'train-00000{i}.tar' for i in range(7))]
+        assert all(f.read_bytes() == (seven/f.name).read_bytes() for f in root.glob('*.tar'))
+        assert len(image_files(server.url).train) == 26
+    finally: put_back()
+
+
 @pytest.mark.parametrize('fault', ['cut', 'dropped', 'log-in', 'gone', 'another'])
 @pytest.mark.parametrize('name', ['_info.json', 'train-000000.tar', 'val-000001.tar'])
 def test_a_shard_that_comes_harmed_is_asked_for_again(server, name, fault):
