@@ -476,6 +476,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'resnet_course.models.without_numbers': ('models.html#without_numbers', 'resnet_course/models.py')},
             'resnet_course.muon': { 'resnet_course.muon.Muon': ('ten_minutes.html#muon', 'resnet_course/muon.py'),
                                     'resnet_course.muon.Muon.step': ('ten_minutes.html#muon.step', 'resnet_course/muon.py'),
+                                    'resnet_course.muon._left_factors': ('ten_minutes.html#_left_factors', 'resnet_course/muon.py'),
+                                    'resnet_course.muon._matrix': ('ten_minutes.html#_matrix', 'resnet_course/muon.py'),
                                     'resnet_course.muon._polynomial': ('ten_minutes.html#_polynomial', 'resnet_course/muon.py'),
                                     'resnet_course.muon.muon': ('ten_minutes.html#muon', 'resnet_course/muon.py'),
                                     'resnet_course.muon.orthogonal': ('ten_minutes.html#orthogonal', 'resnet_course/muon.py'),

@@ -18,6 +18,17 @@ def _polynomial(a):
     p.diagonal(dim1=1, dim2=2).add_(3.4445)
     return p
 
+def _left_factors(a, steps):
+    "Newton-Schulz on squares `x@x.mT`, `(n,m,m)`: by what each `x` is to be multiplied from the left"
+    square = a.diagonal(dim1=1, dim2=2).sum(1)[:,None,None]+1e-14
+    a = a/square  # to length 1 at first
+    p = q = _polynomial(a)
+    for _ in range(steps-1):
+        a = p@a@p
+        p = _polynomial(a)
+        q = p@q
+    return q/square.sqrt()
+
 def orthogonal(
     g:torch.Tensor, # A matrix `(rows,columns)`, or several, `(...,rows,columns)`
     steps:int=3, # More of them, one at least: nearer
@@ -26,31 +37,33 @@ def orthogonal(
     if steps<1: raise ValueError(f'steps={steps} is too few; take 1 or more')
     x = g.reshape(-1, *g.shape[-2:])
     if tall := x.shape[1]>x.shape[2]: x = x.mT
-    a = (x@x.mT).float()
-    square = a.diagonal(dim1=1, dim2=2).sum(1)[:,None,None]+1e-14
-    a = a/square  # to length 1 at first
-    p = q = _polynomial(a)
-    for _ in range(steps-1):
-        a = p@a@p
-        p = _polynomial(a)
-        q = p@q
-    x = (q/square.sqrt()).to(x.dtype)@x
+    x = _left_factors((x@x.mT).float(), steps).to(x.dtype)@x
     return (x.mT if tall else x).reshape(g.shape)
 
 # %% ../nbs/14_ten_minutes.ipynb #m022
+def _matrix(w):
+    "A kernel as a matrix, its short side first; channels last, as it lies in memory"
+    x = w.permute(0,2,3,1).flatten(1)
+    return x.mT if len(x)>x.shape[1] else x
+
 def turn(
-    w:torch.Tensor, # A kernel, `(nf,ni,k,k)`, changed in place
-    g:torch.Tensor, # Its gradient
-    m:torch.Tensor, # Its momentum, changed in place
+    ws, # Kernels `(nf,ni,k,k)` whose matrices have equally many rows, changed in place
+    gs, # Their gradients
+    ms, # Their momenta, changed in place
     lr:float,
     mom:float, # Nesterov momentum
 ):
     "A step of Muon: a kernel is scaled to the length of `nf` rows of length 1, and moves along an orthogonal matrix"
-    m.lerp_(g, 1-mom)
-    w.mul_(len(w)**0.5/w.norm())
-    step = g.lerp(m, mom).permute(0,2,3,1)  # channels last, as it lies in memory
-    kind = torch.bfloat16 if best_precision(w.device)=='bf16' else torch.float32
-    w.sub_(orthogonal(step.flatten(1).to(kind)).reshape(step.shape).permute(0,3,1,2), alpha=lr)
+    kind,xs = torch.bfloat16 if best_precision(ws[0].device)=='bf16' else torch.float32, []
+    for w,g,m in zip(ws, gs, ms, strict=True):
+        m.lerp_(g, 1-mom)
+        w.mul_(len(w)**0.5/w.norm())
+        xs.append(_matrix(g.lerp(m, mom)).to(kind))
+    factors = _left_factors(torch.stack([x@x.mT for x in xs]).float(), steps=3).to(kind)
+    for w,x,q in zip(ws, xs, factors, strict=True):
+        step = q@x
+        if len(x)!=len(w): step = step.mT
+        w.sub_(step.reshape(len(w), *w.shape[2:], -1).permute(0,3,1,2), alpha=lr)
 
 # %% ../nbs/14_ten_minutes.ipynb #m016
 class Muon(torch.optim.SGD):
@@ -60,14 +73,18 @@ class Muon(torch.optim.SGD):
     def step(self, closure=None):
         with torch.enable_grad(): loss = closure() if closure else None
         for group in self.param_groups:
+            alike = {}  # kernels by the rows of their matrices
             for p in group['params']:
                 if p.ndim!=4 or p.shape[1]==1 or p.grad is None: continue
                 if 'momentum_buffer' not in self.state[p]:
                     if not p.any(): raise CourseError('Muon keeps the length of a kernel, and one of this net is all '
                                                       'zeros; take another optimiser')
                     self.state[p]['momentum_buffer'] = torch.zeros_like(p)
-                turn(p, p.grad, self.state[p]['momentum_buffer'], group['lr']*self.share, group['momentum'])
-                p.grad = None  # SGD leaves it alone
+                alike.setdefault(min(len(p), p[0].numel()), []).append(p)
+            for ps in alike.values():
+                momenta = [self.state[p]['momentum_buffer'] for p in ps]
+                turn(ps, [p.grad for p in ps], momenta, group['lr']*self.share, group['momentum'])
+                for p in ps: p.grad = None  # SGD leaves it alone
         super().step()
         return loss
 

@@ -61,11 +61,23 @@ def test_a_step_is_the_same_however_the_kernel_lies_in_memory():
         a, b, c = (t.clone(memory_format=torch.channels_last if k == 'l' else torch.contiguous_format)
                    for t, k in zip((w, g, m), layouts, strict=True))
         strides = a.stride(), c.stride()
-        turn(a, b, c, 0.1, 0.9)
+        turn([a], [b], [c], 0.1, 0.9)
         assert torch.equal(b, g) and (a.stride(), c.stride()) == strides
         ends.append((a, c))
     for a, c in ends[1:]:
         assert torch.allclose(a, ends[0][0], atol=1e-5) and torch.allclose(c, ends[0][1], atol=1e-6)
+
+
+def test_kernels_that_are_turned_together_are_turned_as_each_alone():
+    "Wide, square and tall matrices of eight rows: they share the squares, and nothing else"
+    torch.manual_seed(0)
+    shapes = (8, 4, 3, 3), (8, 8, 1, 1), (16, 8, 1, 1), (8, 3, 5, 5)
+    ws, gs, ms = ([torch.randn(s) for s in shapes] for _ in range(3))
+    alone = [[t.clone() for t in three] for three in zip(ws, gs, ms, strict=True)]
+    for w, g, m in alone: turn([w], [g], [m], 0.1, 0.9)
+    turn(ws, gs, ms, 0.1, 0.9)
+    for (w, _, m), a, c in zip(alone, ws, ms, strict=True):
+        assert torch.allclose(a, w, atol=1e-6) and torch.equal(c, m)
 
 
 def test_no_round_is_refused():
