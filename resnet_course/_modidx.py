@@ -775,6 +775,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'resnet_course/shards.py'),
                                       'resnet_course.shards._File': ('million_files.html#_file', 'resnet_course/shards.py'),
                                       'resnet_course.shards._check': ('million_files.html#_check', 'resnet_course/shards.py'),
+                                      'resnet_course.shards._gaps': ('million_files.html#_gaps', 'resnet_course/shards.py'),
                                       'resnet_course.shards._images_in': ('million_files.html#_images_in', 'resnet_course/shards.py'),
                                       'resnet_course.shards._label': ('million_files.html#_label', 'resnet_course/shards.py'),
                                       'resnet_course.shards._listed': ('million_files.html#_listed', 'resnet_course/shards.py'),

@@ -29,6 +29,7 @@ def _left_factors(a, steps):
         q = p@q
     return q/square.sqrt()
 
+# %% ../nbs/14_ten_minutes.ipynb #m013b
 def orthogonal(
     g:torch.Tensor, # A matrix `(rows,columns)`, or several, `(...,rows,columns)`
     steps:int=3, # More of them, one at least: nearer

@@ -22,8 +22,8 @@ from .tars import checksum, index_file, read_index, scan_tar, shard_info, stamp_
 # %% ../nbs/17b_million_files.ipynb #17bidx03
 def tar_index(
     path, # A tar
-) -> tuple: # As it is now: path, size and time; `[name, class, first byte, how many]` of each of its files
-    "What is in a tar, from the index beside it; that is made the first time"
+) -> tuple: # As it is now: path, size and time; its files as from `scan_tar`
+    "What is in a tar, from its index; that is made if there is none, or the tar has changed"
     known = read_index(path)
     try: now = [(s := os.stat(path)).st_size,s.st_mtime_ns]
     except FileNotFoundError:
@@ -87,6 +87,18 @@ def bytes_at(fd, n, first):
         return os.read(fd, n)
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d006
+def _gaps(files):
+    "What lacks among files with numbers, `train-0007` or `train-0007-of-1024`"
+    sets = {}
+    for f in files:
+        if m := re.fullmatch(r'(.*?)(\d+)(-of-\d+)?', f.stem, re.DOTALL):
+            sets.setdefault((m[1],m[3] or ''), {})[int(m[2])] = len(m[2])
+    for (name,of),there in sets.items():
+        n = int(of[4:] or 0)
+        ends = () if not of else (0,n+1) if n in there else (-1,n)  # they count from 1, or from 0
+        for a,b in itertools.pairwise(sorted({*there,*ends})):
+            if b>a+1: yield f'{name}{a+1:0{min(there.values())}}{of}.tar'
+
 def shard_files(
     folder, # A folder of tars; or its `train` or `val`, if it has no such folder, for those with such names
 ) -> list: # Sorted; empty if there are none
@@ -97,18 +109,17 @@ def shard_files(
     told,files = shard_info(folder)[0],{f for f in folder.glob('[!.]*.tar') if f.is_file()}
     if address_of(folder): files |= {*map(folder.joinpath, told)}  # what is not here can be fetched
     missing,files = sorted(set(told)-{f.name for f in files}),sorted(files)
-    numbered = [(m[1], len(m[2]), int(m[2])) for f in files if (m := re.fullmatch(r'(.*?)(\d+)', f.stem, re.DOTALL))]
-    missing += [f'{b[0]}{a[2]+1:0{a[1]}}.tar' for a,b in itertools.pairwise(numbered)
-                if a[:2]==b[:2] and b[2]>a[2]+1]
+    if not told: missing = [*_gaps(files)]
     if missing: raise CourseError(f"{printable(folder)} lacks the shard {printable(missing[0])}; copy it again")
     return [f for f in files if re.search(f'(?<![a-z])({said})(?![a-z])', f.stem.lower()) or not said]
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d017
 def _label(folder, said, classes):
-    "The class of an image: by its `.cls`, whose number may have a name, or by its folder in the tar"
+    "The class of an image: by its `.cls`, a number or a name, or by its folder in the tar"
     if said is None: return folder.rpartition('/')[2]
     if not classes: return said
-    return classes[int(said)] if said.isdecimal() and int(said)<len(classes) else ''
+    if said.isdecimal() and int(said)<len(classes): return classes[int(said)]
+    return said if said in classes else ''
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d007
 def _images_in(path, shard, members, left_out):
@@ -141,7 +152,7 @@ def shard_images(
 
 # %% ../nbs/17b_million_files.ipynb #17bfetc2
 def _listed(url, file):
-    "Whether the server has the index of this very shard, so that it need not be fetched now"
+    "Fetch the index of a shard, and say whether it is of this very one, which then need not be fetched now"
     (index := index_file(file)).parent.mkdir(parents=True, exist_ok=True)
     try:
         fetch_file(url+quote(f'.{file.name}.index'), index)
@@ -160,7 +171,7 @@ def fetch_shards(
     url, # Of a folder of shards, with a slash at its end
     folder, # Where they are kept; one that is there already, and whole, is not fetched again
 ):
-    "Fetch the shards that the `_info.json` at an address lists, or if only some may be kept, what is in them"
+    "Fetch the shards that the `_info.json` at an address lists; if only some may be kept, their indices"
     folder.mkdir(parents=True, exist_ok=True)
     remove_parts(folder)
     def read(file): return shard_info(file.parent)

@@ -38,7 +38,7 @@ def store_bytes() -> float|None:
 
 # %% ../nbs/96_cache.ipynb #17bsto01
 def _make_room(path, size): # `None`: it is probably as large as the largest
-    "Drop shards beside `path`, the oldest first, until the others and so many bytes fit into the store"
+    "Drop shards beside `path`, the longest unread first, until the others and so many bytes fit into the store"
     if not (most := store_bytes()): return
     if size and size>most:
         raise StorageError(f"shard {printable(path.name)} has {size/1e9:.3g} GB, and RESNET_COURSE_STORE_GB keeps "
@@ -65,7 +65,7 @@ def _alone(folder):
 @lru_cache
 def _say_mixed(): # Once
     warnings.warn("a shard comes for the tenth time: images are read in mixed order, and RESNET_COURSE_STORE_GB keeps "
-                  "few shards; let it keep more, or take the fast recipe, which reads each of them once", stacklevel=3)
+                  "few shards; let it keep more, or take the fast recipe, which decodes each image once", stacklevel=3)
 
 # %% ../nbs/96_cache.ipynb #17bfetch
 def fetched(
@@ -105,7 +105,7 @@ _READ = os.O_RDONLY | getattr(os, 'O_BINARY', 0)
 def bring(
     path, # Where the shard is to be
     check=None, # Called with `path` and its members, as in `tar_index`; an error is a reason to ask again
-) -> int: # The open file
+) -> int: # The open file, as the system numbers it
     "Fetch a shard, the very one if it has been listed before"
     with _alone(path.parent):
         try: return os.open(path, _READ)  # somebody was first
@@ -125,7 +125,7 @@ def bring(
 # %% ../nbs/96_cache.ipynb #96sto007
 def open_shard(
     path, # Where it is, or is to be
-) -> int: # The open file
+) -> int: # As from `bring`
     "Open a shard; one that is not here is fetched, if it is known from where"
     try: return os.open(path, _READ)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from .files import cache_home, is_ours, write_whole
 # %% ../nbs/17b_million_files.ipynb #5ba2d003
 def scan_tar(
     path, # A tar
-) -> list: # `[name, class, first byte, how many]` of each of its files
+) -> list: # `[name, class, first byte, how many]` of each of its files but the `.cls`
     "What is in a tar, by its headers; one that has lost its end is refused"
     members,classes = [],{}
     try:
@@ -33,7 +33,7 @@ def scan_tar(
 
 # %% ../nbs/17b_million_files.ipynb #5ba2d004
 def checksum(path):
-    "Of a whole file"
+    "The CRC-32 of a file"
     crc = 0
     with open(path, 'rb') as f:
         while block := f.read(2**20): crc = zlib.crc32(block, crc)
@@ -62,7 +62,7 @@ def read_index(
 
 # %% ../nbs/17b_million_files.ipynb #17bidx02
 def stamp_of(size, crc): # In even seconds from 1980 on, which every file system can keep
-    "Size and time that we give a shard that has come; the time is its checksum, so another one has another"
+    "Size and time that we give a shard that has come; the time comes from its checksum"
     return [size, 2_000_000_000*(170_000_000+crc//16)]
 
 def write_index(path, stamp, members, crc=()):

@@ -368,6 +368,43 @@ def test_a_shard_is_missing(own, refused, name):
         assert f'lacks the shard {name}' in refusal(own)
 
 
+@pytest.mark.parametrize('names, lacks', [
+    ('train-8 train-9 train-11', 'train-10'), ('train-8 train-11', 'train-9'),
+    ('train-08 train-09 train-11', 'train-10'), ('train-8 train-9 train-10 train-11', ''),
+    ('train-099 train-100 val-000', ''), ('train-99 train-101', 'train-100'),
+    ('train-0-of-3 train-2-of-3', 'train-1-of-3'), ('train-000-of-003 train-001-of-003', 'train-002-of-003'),
+    ('train-1-of-3 train-2-of-3', 'train-0-of-3'), ('train-2-of-3 train-3-of-3', 'train-1-of-3'),
+    ('train-1-of-2 train-2-of-2 val-0-of-1', ''), ('train-09-of-11 train-10-of-11', 'train-00-of-11')])
+def test_a_number_is_missing(tmp_path, names, lacks):
+    "Padded or not, and where a name tells how many there are, the first and the last too"
+    for name in names.split(): (tmp_path/f'{name}.tar').touch()
+    if not lacks: assert len(shard_files(tmp_path)) == len(names.split())
+    else:
+        with pytest.raises(CourseError, match=f'lacks the shard {lacks}.tar; copy'): shard_files(tmp_path)
+
+
+def test_numbers_that_are_meant_to_be_far_apart(own):
+    "`_info.json` says what there is"
+    said = json.loads((own/'_info.json').read_text())
+    said['splits']['train']['filenames'][-1] = 'train-000100.tar'
+    (own/'_info.json').write_text(json.dumps(said))
+    (own/'train-000006.tar').rename(own/'train-000100.tar')
+    assert len(image_files(own).train) == 26
+
+
+@pytest.mark.parametrize('said', ['cat', '0'])
+def test_a_class_by_its_name_or_its_number(tmp_path, said):
+    "Where the names are known, a `.cls` may hold either"
+    with tarfile.open(tmp_path/'train-0.tar', 'w') as tar:
+        for name, data in (('a.png', b'x'), ('a.cls', said.encode())):
+            (member := tarfile.TarInfo(name)).size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    (tmp_path/'_info.json').write_text(json.dumps({'classes': ['cat', 'dog'], 'splits': {
+        'train': {'filenames': ['train-0.tar'], 'shard_lengths': [1]}}}))
+    image, = shard_images(shard_files(tmp_path))
+    assert image.parent.name == 'cat'
+
+
 def test_a_shard_has_other_images(own):
     shutil.copy(own/'val-000000.tar', own/'train-000003.tar')
     n = len(shard_images([own/'val-000001.tar']))
