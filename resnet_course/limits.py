@@ -38,7 +38,7 @@ def brief(
     return text if len(text)<=60 else f'{text[:57]}...'
 
 # %% ../nbs/98_models.ipynb #b80c47d8
-_FRACTIONS = {'lr','wd','smoothing','min_scale','valid_scale','averaging','average_from','valid_pct'}
+_FRACTIONS = {'lr','wd','smoothing','min_scale','valid_scale','averaging','average_from','valid_pct','shard_mb'}
 
 def check_limit(
     name:str, # A key of `LIMITS`
