@@ -190,7 +190,7 @@ def _begun(recipe, data, out, device, workers, skip_broken, about, report, progr
     if several() and isinstance(data, (str,Path)): in_turns(find_data, data)  # one of them may have to download it
     recipe,images = everywhere(_begin, recipe, data, device, skip_broken, report, progress)
     on_first(check_apart, 'runs' if out is None else out, images)
-    stamps = everywhere(image_stamps, images)
+    stamps = on_first(image_stamps, images)
     found,known = _look_at(images, progress)
     _check_ranks(recipe, images, found, device)
     for line in _copies(images, known, recipe.weights): report(line)

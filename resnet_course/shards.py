@@ -86,7 +86,7 @@ def bytes_at(fd, n, first):
         os.lseek(fd, first, os.SEEK_SET)
         return os.read(fd, n)
 
-# %% ../nbs/17b_million_files.ipynb #5ba2d006
+# %% ../nbs/17b_million_files.ipynb #17bgaps1
 def _gaps(files):
     "What lacks among files with numbers, `train-0007` or `train-0007-of-1024`"
     sets = {}
@@ -99,6 +99,7 @@ def _gaps(files):
         for a,b in itertools.pairwise(sorted({*there,*ends})):
             if b>a+1: yield f'{name}{a+1:0{min(there.values())}}{of}.tar'
 
+# %% ../nbs/17b_million_files.ipynb #5ba2d006
 def shard_files(
     folder, # A folder of tars; or its `train` or `val`, if it has no such folder, for those with such names
 ) -> list: # Sorted; empty if there are none
@@ -182,9 +183,11 @@ def fetch_shards(
     if address_of(folder)!=url:
         write_whole(folder/'.address', url.encode())
         address_of.cache_clear()
-    for file,(_,crc) in ((folder/name, about) for name,about in told.items()):
+    for name,(_,crc) in told.items():
+        file = folder/name
         if crc and (known := read_index(file)) and known[2] not in ([],[crc]):  # `_info.json` is a newer one
-            for old in (file, index_file(file)): old.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+            index_file(file).unlink()
         try:
             if file.exists(): tar_index(file); continue
         except CourseError: file.unlink()  # it was cut
