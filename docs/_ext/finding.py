@@ -20,6 +20,7 @@ NAMES = {  # what people type who do not know our words, and the page they look 
     'nbs/09_progressive_resizing': 'progressive resizing, image size',
     'nbs/10_relatives': 'wide resnet, pre-activation, resnext, grouped convolution, squeeze and excitation',
     'nbs/10b_lighter': 'densenet, mobilenet, squeezenet, convnext, depthwise convolution, efficientnet',
+    'nbs/11_comparison': 'pareto front, statistical power, which model to choose, accuracy vs flops, benchmark of nets',
     'nbs/12_speed': 'slow training, slow data loader, profiling',
     'nbs/13_roofline': 'roofline, arithmetic intensity',
     'nbs/14_ten_minutes': 'muon, training recipe, hyperparameters',
