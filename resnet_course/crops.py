@@ -7,7 +7,6 @@ __all__ = ['random_boxes', 'crop_cpu', 'crop_gpu', 'BatchRandomResizedCrop', 'fa
 
 # %% ../nbs/12_speed.ipynb #ae658b3f
 import math
-from concurrent.futures import ThreadPoolExecutor
 import torch
 import torch.nn.functional as F
 from fastai.data.transforms import IntToFloatTensor, Normalize
@@ -45,16 +44,11 @@ def crop_cpu(
     flips:torch.Tensor, # `(n,)`, which to mirror
     size:tuple, # Height and width of the result, pixels
 ) -> torch.Tensor: # `(n,3,*size)`, bytes, channels last
-    "Cut and resize each image on its own, antialiased, on all of torch's threads"
+    "Cut and resize each image on its own, antialiased"
     out = torch.empty((len(x),*size,3), dtype=x.dtype).permute(0,3,1,2)
-    def put(job):
-        i,(top,left,h,w),flip = job
+    for i,((top,left,h,w),flip) in enumerate(zip(boxes.tolist(), flips.tolist(), strict=True)):
         crop = F.interpolate(x[i:i+1,:,top:top+h,left:left+w], size, mode='bilinear', antialias=True)[0]
         out[i] = crop.flip(-1) if flip else crop
-    jobs = zip(range(len(x)), boxes.tolist(), flips.tolist(), strict=True)
-    if torch.get_num_threads()==1: list(map(put, jobs))
-    else:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(put, jobs))
     return out
 
 # %% ../nbs/12_speed.ipynb #c057
