@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
 import pandas as pd
+from fastai.callback.core import GatherPredsCallback
 from fastai.torch_core import num_distrib
 from .build import make_data, make_net
 from .choices import precision_of
@@ -258,8 +259,9 @@ def _find_rate(learn, folder, config, report):
 
 # %% ../nbs/91_run.ipynb #v067
 def _fit(learn, recipe, save, checkpoint):
-    "Train as the recipe says, and leave the average of the weights in the learner if it has one"
-    more = [ProgressiveResize(recipe.sizes)]
+    "Train as the recipe says, leave the average of the weights in the learner if it has one; predictions, targets"
+    more = [ProgressiveResize(recipe.sizes), seen := GatherPredsCallback()]
+    seen.run_train = False
     if recipe.validate!='every': more.append(ValidateLast(1 if recipe.validate=='last' else recipe.validate))
     if recipe.averaging:
         learn.add_cb(AverageWeights(recipe.averaging, recipe.average_from, (checkpoint or {}).get('average')))
@@ -267,6 +269,8 @@ def _fit(learn, recipe, save, checkpoint):
     if recipe.averaging:
         learn.model = learn.average_weights.model_now()
         learn.remove_cb(AverageWeights)
+    if save.start<len(recipe.sizes): return seen.preds, seen.targets  # of the last validation
+    with learn.no_bar(): return learn.get_preds()  # nothing was left to train
 
 # %% ../nbs/91_run.ipynb #89169f56
 def fit_and_write(
@@ -281,8 +285,7 @@ def fit_and_write(
     with worker_faults(), learn.no_logging():
         recipe = _find_rate(learn, folder, config, report) if config['recipe'].lr=='auto' else config['recipe']
         save = SaveRun(folder, config, checkpoint['rows'] if checkpoint else (), report)
-        _fit(learn, recipe, save, checkpoint)
-        with learn.no_bar(): preds,targets = learn.get_preds()
+        preds,targets = _fit(learn, recipe, save, checkpoint)
         history = pd.DataFrame(save.rows)
         if is_first():
             write_whole(folder/'curves.png', png_bytes(plot_curves(history)))

@@ -244,7 +244,7 @@ def two(images, tmp_path_factory):
 def test_one_run_folder_one_report_one_cache(two, images):
     out, (a, b) = two
     assert len(re.findall('^epoch ', a.out, re.M)) == 3 and not b.out and not a.err+b.err
-    assert 'on cpu, 2 processes; run folder' in a.out
+    assert 'on cpu, 2 processes; run folder' in a.out and 'on 8 held-out images' in a.out
     assert {f.name for f in out.iterdir()} == {'config.json', 'checkpoint.pt', 'history.csv', 'model.safetensors',
                                                'curves.png', 'confusion.png', 'trained.txt'}
     assert json.loads((out/'config.json').read_text())['machine']['processes'] == 2

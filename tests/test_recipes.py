@@ -14,14 +14,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SMALL_NET
+from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import TINY, fit, model_bytes, results, same
 
-from resnet_course import CourseError
+from resnet_course import CourseError, fitting
 from resnet_course.data import DATASETS, Dataset, image_files
 from resnet_course.options import recipe_of
+from resnet_course.plots import plot_confusion
 from resnet_course.recipes import RECIPES, Recipe, fill_recipe, make_net, read_recipe
 from resnet_course.run import SCHEMA, Run, load_checkpoint, load_model, read_config
 
@@ -168,6 +170,24 @@ def test_what_a_run_gives(done, images, tmp_path):
     config = read_config(done.folder)
     assert spec['schema'] == config['schema'] == SCHEMA and same(model, done.model)
     assert read_recipe(config['recipe']) == done.recipe and config['data'] == str(images.resolve())
+
+
+@pytest.mark.parametrize('change', [{}, {'validate': 'last'}, {'averaging': 0.9, 'average_from': 0.}])
+def test_the_confusion_figure_is_of_the_last_validation(images, tmp_path, monkeypatch, change):
+    "No image is asked about twice; where nothing is left to train, all are asked about once"
+    drawn, validations, validate = [], [], Learner._do_epoch_validate
+    monkeypatch.setattr(fitting, 'plot_confusion', lambda *told: drawn.append(told) or plot_confusion(*told))
+    monkeypatch.setattr(Learner, '_do_epoch_validate', lambda learn, *args, **kwargs:
+                        validations.append(1) or validate(learn, *args, **kwargs))
+    run = fit(replace(TINY, **change), images, tmp_path/'run')
+    assert len(validations) == 2, "one an epoch, which may be left out"
+    fit(None, None, run.folder, resume=True)
+    assert len(validations) == 3
+    for targets, said, classes in drawn:
+        assert classes == ['3', '7'] and sorted(targets.tolist()) == [0]*4+[1]*4
+        assert (targets == said).float().mean().item() == pytest.approx(run.accuracy)
+    (_, first, _), (_, again, _) = drawn
+    assert first.tolist() == again.tolist()
 
 
 def test_reported_line_by_line(images, tmp_path):
