@@ -80,6 +80,26 @@ def test_kernels_that_are_turned_together_are_turned_as_each_alone():
         assert torch.allclose(a, w, atol=1e-6) and torch.equal(c, m)
 
 
+@pytest.mark.parametrize('ni, nf', [(3, 32), (32, 32), (64, 128)])
+@pytest.mark.parametrize('kept', [1, 2, 20, None])
+@pytest.mark.parametrize('fall', [0, 2, 4])
+def test_a_step_is_no_longer_than_it_may_be_whatever_the_gradient(monkeypatch, ni, nf, kept, fall):
+    "In bfloat16 the square of a small singular value may be less than nothing, and grows from round to round"
+    torch.manual_seed(0)
+    u, s, vh = torch.linalg.svd(torch.randn(nf, 9*ni), full_matrices=False)
+    s = 10**-torch.linspace(0, fall, len(s))
+    if kept: s[kept:] = 0
+    g, w = (u*s@vh).reshape(nf, ni, 3, 3), torch.randn(nf, ni, 3, 3)
+    moved = {}
+    for kind in ('bf16', 'fp32'):
+        monkeypatch.setattr('resnet_course.muon.best_precision', lambda _, kind=kind: kind)
+        after = w.clone()
+        turn([after], [g], [torch.zeros_like(g)], 1, 0)
+        moved[kind] = (w*nf**0.5/w.norm()-after).flatten(1)
+        assert torch.linalg.svdvals(moved[kind]).max() < 1.3, kind
+    assert torch.cosine_similarity(*(m.flatten() for m in moved.values()), dim=0) > 0.98
+
+
 def test_no_round_is_refused():
     with pytest.raises(ValueError, match='steps=0 is too few; take 1 or more'): orthogonal(torch.randn(2, 3), 0)
 
