@@ -79,7 +79,7 @@ def _recipe_options(add):
         help="with --valid: files in whose names (without folders) this regular expression finds the same, or its "
              "first parentheses do, stay on one side: '^[^_]+'")
     add('--recipe', choices=['fast','book','laptop'],
-        help="fast (default), book: the book's own pipeline, or laptop: ten to twelve minutes of two cores")
+        help="fast (default), book: the book's own pipeline, or laptop: ten minutes of two cores")
     add('--arch', metavar='NAME', help="a net by its name (default resnet18); resnet-course archs lists them")
     add('--weights', type=path, metavar='NAME|FILE',
         help="to start from: imagenette (the course's own ResNet-18), imagenet (with --arch efficientnet_lite0), or "

@@ -49,7 +49,7 @@ class Recipe:
 RECIPES = {
     'fast': Recipe(),
     'book': Recipe(pipeline='book', optimiser='Adam'),
-    'laptop': Recipe(net_options={'width': 32}, sizes=(64,)*10+(96,)*11+(128,)*6, bs=64, optimiser='Muon', lr=0.2,
+    'laptop': Recipe(net_options={'width': 32}, sizes=(64,)*9+(96,)*9+(128,)*5, bs=64, optimiser='Muon', lr=0.2,
                      smoothing=0.1, valid_scale=7/8, averaging=0.99, validate='last')}
 
 # %% ../nbs/14_ten_minutes.ipynb #8574028b

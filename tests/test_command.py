@@ -101,7 +101,7 @@ def test_laptop_recipe_has_a_size_for_each_epoch():
     from resnet_course.recipes import RECIPES
     laptop = recipe_of({'recipe': 'laptop', 'data': 'digits'})
     assert laptop == RECIPES['laptop'] and laptop.valid_scale == 7/8 and recipe_of({}).valid_scale == 1
-    assert recipe_of({'recipe': 'laptop', 'data': 'digits', 'epochs': 4}).sizes == (64, 96, 96, 128)
+    assert recipe_of({'recipe': 'laptop', 'data': 'digits', 'epochs': 4}).sizes == (64, 64, 96, 128)
 
 
 @pytest.mark.parametrize('words, validate', [('', 'every'), ('--validate every', 'every'), ('--validate last', 'last'),
