@@ -60,7 +60,7 @@ def turn(
         m.lerp_(g, 1-mom)
         w.mul_(len(w)**0.5/w.norm())
         xs.append(_matrix(g.lerp(m, mom)).to(kind))
-    factors = _left_factors(torch.stack([x@x.mT for x in xs]), steps=3)  # in bfloat16 no more of them: see below
+    factors = _left_factors(torch.stack([x@x.mT for x in xs]), steps=3)  # more would explode in bfloat16
     for w,x,q in zip(ws, xs, factors, strict=True):
         step = q@x
         if len(x)!=len(w): step = step.mT
