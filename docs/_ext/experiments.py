@@ -19,7 +19,7 @@ TITLES = {  # short ones; a record without says in full what it is
     'recipe-64px': "The residual paper's recipe", 'resnet18-128px-5epochs': "The book's recipe, first run",
     'resnet18-64-96-128px-5epochs': 'Growing images', 'shortcuts-64px': 'Three shortcuts',
     'batchnorm': 'Batchnorm of a part of each batch',
-    'beyond': 'Sets beyond memory', 'compare': 'Eight nets, two races', 'compare-cost': 'What the named nets cost',
+    'beyond': 'Sets beyond memory', 'compare': 'Ten nets, two races', 'compare-cost': 'What the named nets cost',
     'compare-rates': 'A learning rate for each family',
     'epoch': 'Speed of a whole epoch', 'gpu-best-128': 'GPU: our best at 128 px', 'gpu-book': "GPU: the book's recipes",
     'gpu-command': 'GPU: the command', 'gpu-ours': "GPU: the book's nets, our way",
