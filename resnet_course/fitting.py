@@ -269,8 +269,9 @@ def _fit(learn, recipe, save, checkpoint):
     if recipe.averaging:
         learn.model = learn.average_weights.model_now()
         learn.remove_cb(AverageWeights)
-    if save.start<len(recipe.sizes): return seen.preds, seen.targets  # of the last validation
-    with learn.no_bar(): return learn.get_preds()  # nothing was left to train
+    if save.start==len(recipe.sizes):  # nothing was left to train
+        with learn.no_bar(): learn.validate(cbs=seen)
+    return seen.preds, seen.targets  # of the last validation
 
 # %% ../nbs/91_run.ipynb #89169f56
 def fit_and_write(

@@ -11,7 +11,7 @@ ANSWERS = {  # the cell that asks for a guess: the one that answers
     '05_resblock': {'a004': 'c016'}, '06_bottleneck': {'7a519e59': '29ce4d16'}, '07_resnet': {'fa5bafb9': 'a836b4df'},
     '08_training': {'a803': 'a807', '31a85417': 'c046'}, '09_progressive_resizing': {'dd817cde': '99a9c9df'},
     '10_relatives': {'c831d0bc': 'b5bb4afa'}, '10b_lighter': {'10b00006': '10b00008'},
-    '11_comparison': {'11a00008': '11a00013', '11a00043': '11a00021'},
+    '11_comparison': {'11a00008': '11a00013', '11a00043': '11a00021', '11a00054': '11a00057'},
     '12_speed': {'b0dc6160': 'c016'}, '13_roofline': {'d3b52f10': '25fd256f'},
     '14_ten_minutes': {'u002': '72e020f4', 'm004': 'm008'}, '15_clinic': {'fc8d40a2': '020751ae'},
     '16_long_runs': {'16a00008': '16a00013', '16a00033': '16a00036'},
