@@ -259,9 +259,9 @@ def _find_rate(learn, folder, config, report):
 
 # %% ../nbs/91_run.ipynb #v067
 def _fit(learn, recipe, save, checkpoint):
-    "Train as the recipe says, leave the average of the weights in the learner if it has one; predictions, targets"
+    "Train as the recipe says, to the average of the weights if it has one; gives the last predictions and targets"
     more = [ProgressiveResize(recipe.sizes), seen := GatherPredsCallback()]
-    seen.run_train = False
+    seen.run_train = False  # or it would collect training batches, too
     if recipe.validate!='every': more.append(ValidateLast(1 if recipe.validate=='last' else recipe.validate))
     if recipe.averaging:
         learn.add_cb(AverageWeights(recipe.averaging, recipe.average_from, (checkpoint or {}).get('average')))
@@ -271,7 +271,7 @@ def _fit(learn, recipe, save, checkpoint):
         learn.remove_cb(AverageWeights)
     if save.start==len(recipe.sizes):  # nothing was left to train
         with learn.no_bar(): learn.validate(cbs=seen)
-    return seen.preds, seen.targets  # of the last validation
+    return seen.preds, seen.targets
 
 # %% ../nbs/91_run.ipynb #89169f56
 def fit_and_write(
